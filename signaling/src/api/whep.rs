@@ -1,0 +1,98 @@
+//! WHEP: WebRTC out, of one participant for its co-broadcasters or of the program for viewers.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+
+use super::App;
+use super::extract::{AtSession, Caller, Fragment, InChannel, OfParticipant, Offer};
+use super::sessions;
+use crate::auth::Scope;
+use crate::backend::PlayRequest;
+use crate::problem::Problem;
+use crate::types::{ChannelId, ParticipantId, SessionId};
+
+async fn play(
+    app: &App,
+    caller: &Caller,
+    channel: ChannelId,
+    participant: Option<ParticipantId>,
+    offer: String,
+) -> Result<Response, Problem> {
+    sessions::admit(app, caller.remote_ip)?;
+    let base = format!("/whep/{channel}");
+    let request = PlayRequest {
+        channel: channel.clone(),
+        participant,
+        offer,
+        claims: caller.claims.clone(),
+        remote_ip: caller.remote_ip,
+    };
+    let backend = app.backend.clone();
+    let session = sessions::open(app, channel, async move { backend.play(request).await }).await?;
+    Ok(sessions::created(&base, caller, &session))
+}
+
+/// Watch the program by WebRTC. Needs the scope `view`.
+#[utoipa::path(post, path = "/whep/{channel}", tag = "viewers", params(("channel" = ChannelId, Path)),
+    request_body(content = String, content_type = "application/sdp"),
+    responses((status = 201, body = String, content_type = "application/sdp",
+        headers(("Location" = String), ("ETag" = String), ("Link" = String), ("Accept-Patch" = String)))))]
+pub(super) async fn program(
+    State(app): State<App>,
+    caller: Caller,
+    InChannel(channel): InChannel,
+    Offer(offer): Offer,
+) -> Result<Response, Problem> {
+    caller.may(&[Scope::View], Some(&channel))?;
+    play(&app, &caller, channel, None, offer).await
+}
+
+/// Watch one participant in real time. Needs the scope `publish` or `control`.
+#[utoipa::path(post, path = "/whep/{channel}/{participant}", tag = "broadcasters",
+    params(("channel" = ChannelId, Path), ("participant" = ParticipantId, Path)),
+    request_body(content = String, content_type = "application/sdp"),
+    responses((status = 201, body = String, content_type = "application/sdp",
+        headers(("Location" = String), ("ETag" = String), ("Link" = String), ("Accept-Patch" = String)))))]
+pub(super) async fn participant(
+    State(app): State<App>,
+    caller: Caller,
+    InChannel(channel): InChannel,
+    OfParticipant(participant): OfParticipant,
+    Offer(offer): Offer,
+) -> Result<Response, Problem> {
+    caller.may(&[Scope::Publish, Scope::Control], Some(&channel))?;
+    play(&app, &caller, channel, Some(participant), offer).await
+}
+
+/// Trickle candidates, or restart ICE. Needs `If-Match`, and the scope `view` or `publish`.
+#[utoipa::path(patch, path = "/whep/{channel}/sessions/{session}", tag = "viewers",
+    params(("channel" = ChannelId, Path), ("session" = SessionId, Path), ("If-Match" = String, Header)),
+    request_body(content = String, content_type = "application/trickle-ice-sdpfrag"),
+    responses((status = 204, description = "candidates taken"),
+        (status = 200, body = String, content_type = "application/trickle-ice-sdpfrag", headers(("ETag" = String)))))]
+pub(super) async fn patch(
+    State(app): State<App>,
+    caller: Caller,
+    InChannel(channel): InChannel,
+    AtSession(session): AtSession,
+    headers: HeaderMap,
+    Fragment(fragment): Fragment,
+) -> Result<Response, Problem> {
+    caller.may(&[Scope::View, Scope::Publish], Some(&channel))?;
+    sessions::patch(&app, &headers, channel, session, fragment).await
+}
+
+/// Stop watching. Needs the scope `view` or `publish`.
+#[utoipa::path(delete, path = "/whep/{channel}/sessions/{session}", tag = "viewers",
+    params(("channel" = ChannelId, Path), ("session" = SessionId, Path)),
+    responses((status = 200, description = "ended")))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    InChannel(channel): InChannel,
+    AtSession(session): AtSession,
+) -> Result<Response, Problem> {
+    caller.may(&[Scope::View, Scope::Publish], Some(&channel))?;
+    sessions::delete(&app, channel, session).await
+}

@@ -1,0 +1,11 @@
+//! The HTTP surface against a fake backend: what a client sees, status by status.
+#![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
+
+mod api;
+mod auth;
+mod events;
+mod fake;
+mod mutated;
+mod openapi;
+mod pages;
+mod whip;
