@@ -1,0 +1,84 @@
+//! The fence around libopus and fdk-aac: the rest of the crate sees [`Decode`], [`Encode`] and [`Codecs`].
+//!
+//! Tests of timing use codecs that pass PCM through, so that two hours of sound take seconds and every sample is known.
+
+mod aac;
+mod opus;
+
+use std::fmt::Debug;
+
+use bytes::Bytes;
+
+pub(crate) use self::aac::AacEncoder;
+#[cfg(test)]
+pub(crate) use self::aac::testing::AacDecoder;
+pub(crate) use self::opus::OpusDecoder;
+#[cfg(test)]
+pub(crate) use self::opus::testing::OpusEncoder;
+use crate::Error;
+
+/// One moment of stereo sound, left and right. Full scale is ±32768, so that 16-bit samples pass through exactly.
+pub(crate) type Frame = [f32; 2];
+
+/// Samples per channel in one AAC access unit.
+pub(crate) const UNIT_SAMPLES: usize = media::aac::FRAME_SAMPLES as usize;
+
+/// Turns packets into sound at 48 kHz. Output is appended.
+pub(crate) trait Decode: Debug + Send {
+    /// Decodes a packet.
+    fn decode(&mut self, packet: &[u8], out: &mut Vec<Frame>) -> Result<(), Error>;
+
+    /// Recovers the `samples` that were lost just before `next` from its forward error correction, or conceals them when
+    /// it brings none. `next` is decoded afterwards as usual.
+    fn recover(&mut self, next: &[u8], samples: usize, out: &mut Vec<Frame>) -> Result<(), Error>;
+
+    /// Makes up `samples` that were lost: a multiple of 120 (2.5 ms), at most 5760.
+    fn conceal(&mut self, samples: usize, out: &mut Vec<Frame>) -> Result<(), Error>;
+
+    /// By how many samples the decoded sound lags behind the timestamp of its packet.
+    fn delay_samples(&self) -> u32;
+}
+
+/// Turns sound into access units of [`UNIT_SAMPLES`].
+pub(crate) trait Encode: Debug + Send {
+    /// Encodes exactly [`UNIT_SAMPLES`] frames; one unit comes out for each that goes in.
+    fn encode(&mut self, pcm: &[Frame]) -> Result<Bytes, Error>;
+
+    /// By how many samples the decoded output lags behind the input.
+    fn delay_samples(&self) -> u32;
+
+    /// The AudioSpecificConfig.
+    fn config(&self) -> Bytes;
+}
+
+/// Makes codecs.
+pub(crate) trait Codecs: Debug + Send {
+    /// A decoder of Opus to stereo.
+    fn opus_decoder(&self) -> Result<Box<dyn Decode>, Error>;
+
+    /// An encoder of AAC-LC, 48 kHz stereo.
+    fn aac_encoder(&self, bitrate_bps: u32, afterburner: bool) -> Result<Box<dyn Encode>, Error>;
+}
+
+/// libopus and fdk-aac.
+#[derive(Debug)]
+pub(crate) struct RealCodecs;
+
+impl Codecs for RealCodecs {
+    fn opus_decoder(&self) -> Result<Box<dyn Decode>, Error> {
+        Ok(Box::new(OpusDecoder::new()?))
+    }
+
+    fn aac_encoder(&self, bitrate_bps: u32, afterburner: bool) -> Result<Box<dyn Encode>, Error> {
+        Ok(Box::new(AacEncoder::new(bitrate_bps, afterburner)?))
+    }
+}
+
+/// The nearest 16-bit sample.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "`as` saturates, which is the clipping wanted here"
+)]
+pub(crate) fn to_i16(sample: f32) -> i16 {
+    sample.round() as i16
+}

@@ -1,0 +1,501 @@
+//! The sound of one source, at its place on the program's timeline.
+//!
+//! Packets wait, in order of capture time, until the bus reads the samples that they hold: decoding as late as possible
+//! gives the network the most time, and usually the packet behind a lost one is there for its error correction.
+//! Decoded samples form a *run*: a contiguous stretch of the source's own samples, read at a rate that follows its clock
+//! ([`Drift`]) from an anchor that is a whole program sample.
+//!
+//! What is missing inside a run is recovered, or concealed for at most [`CONCEAL_SAMPLES`] ([`DTX_CONCEAL_SAMPLES`] when the
+//! sender fell silent on purpose); then the run fades out and ends, and the next packet starts a new one, faded in. Between
+//! runs there is exact silence.
+//!
+//! Bound: [`MAX_PACKETS`] wait at a time; beyond, the oldest are dropped.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use media::opus::duration_samples;
+
+use super::codec::{Decode, Frame};
+use super::drift::Drift;
+use super::resampler::{HALF, TAPS, interpolate};
+use crate::Error;
+
+/// Most packets waiting: more than 2 s of usual packets, and 0.6 s of the shortest.
+pub(crate) const MAX_PACKETS: usize = 256;
+/// Longest concealment: 100 ms. Beyond, made-up sound is worse than silence.
+pub(crate) const CONCEAL_SAMPLES: i64 = 4_800;
+/// Longest concealment after a DTX packet: the sender refreshes its comfort noise every 400 ms (RFC 6716 §2.1.9).
+pub(crate) const DTX_CONCEAL_SAMPLES: i64 = 24_000;
+/// A packet of at most this many bytes announces that nothing will be sent for a while.
+const DTX_PACKET_BYTES: usize = 2;
+/// Fade at both ends of a run: 5 ms in, and the last concealed 20 ms out.
+const FADE_IN_SAMPLES: i64 = 240;
+const FADE_OUT_SAMPLES: usize = 960;
+/// Cross-fade over a jump: 10 ms.
+const SLIP_FADE_SAMPLES: i64 = 480;
+/// Samples kept behind the reading position, for jumps back.
+const HISTORY_SAMPLES: i64 = 4_800;
+
+/// What happened to the sound of a source, in samples or packets since it was attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) concealed: u64,
+    pub(crate) recovered: u64,
+    pub(crate) dropped_packets: u64,
+    pub(crate) bad_packets: u64,
+    pub(crate) slips: u64,
+}
+
+#[derive(Debug)]
+struct Packet {
+    /// Where its first decoded sample belongs, in samples of program time.
+    at: f64,
+    samples: i64,
+    data: Bytes,
+}
+
+/// A contiguous stretch of decoded sound. Positions are counted in its own samples.
+#[derive(Debug)]
+struct Run {
+    pcm: Vec<Frame>,
+    /// Position of `pcm`'s first frame.
+    base: i64,
+    /// Position that is read next: whole part and fraction in [0, 1).
+    whole: i64,
+    fraction: f64,
+    /// Where the next decoded sample belongs by the last packet's timestamp, in samples of program time.
+    next_at: f64,
+    /// Length of the last packet.
+    packet_samples: i64,
+    /// Concealed since the last packet, and at most.
+    concealed: i64,
+    conceal_max: i64,
+    /// Nothing more is decoded; what is left is played.
+    ending: bool,
+    /// The first position that is heard: 0, or later when the run starts late.
+    first_heard: i64,
+    /// A second reading position that is being faded out after a jump: distance to the first, samples left.
+    slip: Option<(i64, i64)>,
+}
+
+impl Run {
+    fn end(&self) -> i64 {
+        self.base + i64::try_from(self.pcm.len()).unwrap_or(i64::MAX)
+    }
+
+    fn sample(&self, position: i64) -> Frame {
+        usize::try_from(position - self.base)
+            .ok()
+            .and_then(|at| self.pcm.get(at))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// The sound at `whole + offset + fraction`.
+    fn read(&self, offset: i64) -> Frame {
+        let whole = self.whole + offset;
+        if self.fraction == 0.0 {
+            return self.sample(whole);
+        }
+        let first = whole + 1 - HALF;
+        let window = usize::try_from(first - self.base)
+            .ok()
+            .and_then(|at| self.pcm.get(at..)?.first_chunk::<TAPS>());
+        if let Some(window) = window {
+            return interpolate(window, self.fraction);
+        }
+        let mut edge = [Frame::default(); TAPS];
+        for (position, frame) in (first..).zip(&mut edge) {
+            *frame = self.sample(position);
+        }
+        interpolate(&edge, self.fraction)
+    }
+
+    fn advance(&mut self, step: f64) {
+        self.fraction += step;
+        // At most twice: steps are close to 1.
+        while self.fraction >= 1.0 {
+            self.fraction -= 1.0;
+            self.whole += 1;
+        }
+        if let Some((_, left)) = &mut self.slip {
+            *left -= 1;
+            if *left <= 0 {
+                self.slip = None;
+            }
+        }
+    }
+
+    /// Adds the next samples to `out`, advancing by `step` for each. Returns how many were outside the run.
+    fn play(&mut self, step: f64, out: &mut [Frame]) -> usize {
+        if step == 1.0 && self.fraction == 0.0 && self.slip.is_none() {
+            return self.play_exactly(out);
+        }
+        let mut silent = 0;
+        for frame in out {
+            silent += usize::from(self.whole < 0 || self.whole >= self.end());
+            let mut sound = self.read(0);
+            if let Some((distance, left)) = self.slip {
+                let old = self.read(distance);
+                let weight = left as f32 / SLIP_FADE_SAMPLES as f32;
+                for (new, old) in sound.iter_mut().zip(old) {
+                    *new += (old - *new) * weight;
+                }
+            }
+            add(frame, sound);
+            self.advance(step);
+        }
+        silent
+    }
+
+    fn play_exactly(&mut self, out: &mut [Frame]) -> usize {
+        let length = i64::try_from(out.len()).unwrap_or_default();
+        let from = usize::try_from(self.whole - self.base).ok();
+        let block = from.and_then(|from| self.pcm.get(from..)?.get(..out.len()));
+        let mut silent = 0;
+        if let Some(block) = block.filter(|_| self.whole >= 0) {
+            for (frame, sound) in out.iter_mut().zip(block) {
+                add(frame, *sound);
+            }
+        } else {
+            for (position, frame) in (self.whole..).zip(out) {
+                silent += usize::from(position < 0 || position >= self.end());
+                add(frame, self.sample(position));
+            }
+        }
+        self.whole += length;
+        silent
+    }
+
+    fn forget_history(&mut self) {
+        let keep_from = self.whole - HISTORY_SAMPLES;
+        let count = usize::try_from(keep_from - self.base).unwrap_or_default();
+        let count = count.min(self.pcm.len());
+        self.pcm.drain(..count);
+        self.base += i64::try_from(count).unwrap_or_default();
+    }
+
+    /// Fades in what was appended from position `from` on.
+    fn fade_in(&mut self, from: i64) {
+        let start = usize::try_from(from - self.base).unwrap_or(usize::MAX);
+        for (position, frame) in (from..).zip(self.pcm.iter_mut().skip(start)) {
+            let age = position - self.first_heard;
+            if age >= FADE_IN_SAMPLES {
+                break;
+            }
+            let gain = age.max(0) as f32 / FADE_IN_SAMPLES as f32;
+            *frame = frame.map(|sample| sample * gain);
+        }
+    }
+
+    fn fade_out(&mut self) {
+        let length = self.pcm.len().min(FADE_OUT_SAMPLES);
+        for (left, frame) in self.pcm.iter_mut().rev().take(length).enumerate() {
+            let gain = left as f32 / length as f32;
+            *frame = frame.map(|sample| sample * gain);
+        }
+        self.ending = true;
+    }
+}
+
+fn add(frame: &mut Frame, sound: Frame) {
+    for (sum, sound) in frame.iter_mut().zip(sound) {
+        *sum += sound;
+    }
+}
+
+/// The sound of one source.
+#[derive(Debug)]
+pub(crate) struct AudioInput {
+    decoder: Box<dyn Decode>,
+    packets: VecDeque<Packet>,
+    run: Option<Run>,
+    drift: Drift,
+    scratch: Vec<Frame>,
+    counters: Counters,
+}
+
+impl AudioInput {
+    pub(crate) fn new(decoder: Box<dyn Decode>) -> Self {
+        Self {
+            decoder,
+            packets: VecDeque::new(),
+            run: None,
+            drift: Drift::default(),
+            scratch: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes a packet whose timestamp is `captured`, in samples of program time.
+    ///
+    /// # Errors
+    /// [`Error::Media`] when it is no Opus packet.
+    pub(crate) fn push(&mut self, captured: f64, data: Bytes) -> Result<(), Error> {
+        let samples = match duration_samples(&data) {
+            Ok(samples) => i64::from(samples),
+            Err(error) => {
+                self.counters.bad_packets += 1;
+                return Err(error.into());
+            }
+        };
+        let at = captured - f64::from(self.decoder.delay_samples());
+        let mut index = self.packets.len();
+        while index > 0 && self.packets.get(index - 1).is_some_and(|p| p.at > at) {
+            index -= 1;
+        }
+        let before = index.checked_sub(1).and_then(|at| self.packets.get(at));
+        if before.is_some_and(|packet| packet.at == at && packet.data == data) {
+            self.counters.dropped_packets += 1;
+            return Ok(());
+        }
+        self.packets.insert(index, Packet { at, samples, data });
+        if self.packets.len() > MAX_PACKETS {
+            self.packets.pop_front();
+            self.counters.dropped_packets += 1;
+        }
+        Ok(())
+    }
+
+    /// Adds the sound of the program samples from `position` on to `out`; `position` is where the previous call ended.
+    /// Returns how many of them have no sound: not even a made-up one.
+    pub(crate) fn read(&mut self, position: i64, out: &mut [Frame]) -> usize {
+        let length = i64::try_from(out.len()).unwrap_or_default();
+        if self.run.is_none() && !self.start_run(position, length) {
+            return out.len();
+        }
+        self.prepare(position, length);
+        let settle = self.settling_step(length);
+        let Some(run) = &mut self.run else {
+            return out.len();
+        };
+        let step = settle.unwrap_or_else(|| self.drift.step());
+        let silent = run.play(step, out);
+        if settle.is_some() {
+            if run.fraction > 0.5 {
+                run.whole += 1;
+            }
+            run.fraction = 0.0;
+            self.drift.make_exact();
+        }
+        if run.ending && run.whole >= run.end() + HALF {
+            self.run = None;
+        } else {
+            run.forget_history();
+        }
+        silent
+    }
+
+    /// Once the clocks agree, the step that ends this block of `length` samples at a whole position.
+    fn settling_step(&self, length: i64) -> Option<f64> {
+        let run = self.run.as_ref().filter(|_| self.drift.is_settled())?;
+        Some((length as f64 + run.fraction.round() - run.fraction) / length as f64)
+    }
+
+    /// Starts a run if the next packet begins before `position + length`.
+    fn start_run(&mut self, position: i64, length: i64) -> bool {
+        let start = position as f64;
+        let stale = |packet: &Packet| packet.at + packet.samples as f64 <= start;
+        while self.packets.front().is_some_and(stale) {
+            self.packets.pop_front();
+            self.counters.dropped_packets += 1;
+        }
+        let until = start + (length + HALF) as f64;
+        let Some(first) = self.packets.front().filter(|first| first.at < until) else {
+            return false;
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "sample counts are far below 2^53"
+        )]
+        let anchor = first.at.round() as i64;
+        self.drift.restart();
+        self.run = Some(Run {
+            pcm: Vec::new(),
+            base: 0,
+            first_heard: (position - anchor).max(0),
+            whole: position - anchor,
+            fraction: 0.0,
+            next_at: first.at,
+            packet_samples: first.samples,
+            concealed: 0,
+            conceal_max: CONCEAL_SAMPLES,
+            ending: false,
+            slip: None,
+        });
+        true
+    }
+
+    /// Decodes what the next `length` samples need, and starts a jump if the clocks call for one.
+    fn prepare(&mut self, position: i64, length: i64) {
+        let mut decoded = 0;
+        while let Some(run) = &self.run {
+            let ahead = run.slip.map_or(0, |(distance, _)| distance.max(0));
+            let reach = (length as f64 * self.drift.step()).ceil();
+            #[expect(clippy::cast_possible_truncation, reason = "a block and a bit")]
+            let needed = run.whole + reach as i64 + ahead + HALF + 1;
+            if run.ending || run.end() >= needed {
+                break;
+            }
+            self.decode_next(position);
+            if let Some(slip) = self.drift.slip() {
+                self.jump(slip);
+            }
+            decoded += 1;
+            if decoded > 4 * MAX_PACKETS {
+                // Cannot happen while every step decodes or ends; a bound all the same.
+                break;
+            }
+        }
+    }
+
+    /// Moves the reading position by `-samples` and fades the old one out.
+    fn jump(&mut self, samples: f64) {
+        let Some(run) = self.run.as_mut().filter(|run| run.slip.is_none()) else {
+            return;
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "bounded just below")]
+        let back = (samples as i64).clamp(
+            -HISTORY_SAMPLES,
+            (run.whole - run.base - HALF).clamp(0, HISTORY_SAMPLES),
+        );
+        run.whole -= back;
+        run.slip = Some((back, SLIP_FADE_SAMPLES));
+        self.counters.slips += 1;
+        self.drift.slipped(back as f64);
+    }
+
+    /// Appends the next packet to the run, or what replaces it.
+    fn decode_next(&mut self, position: i64) {
+        let Some(run) = &mut self.run else {
+            return;
+        };
+        let Some(next) = self.packets.front() else {
+            let samples = run.packet_samples;
+            self.conceal(samples, None);
+            return;
+        };
+        let gap = next.at - run.next_at;
+        let packet = next.samples as f64;
+        if gap >= 0.5 * packet {
+            let samples = next.samples;
+            // Its error correction covers what was lost just before it, and no more.
+            let recoverable = (gap < 1.5 * packet).then(|| next.data.clone());
+            self.conceal(samples, recoverable);
+            return;
+        }
+        let Some(next) = self.packets.pop_front() else {
+            return;
+        };
+        if gap < -0.5 * packet {
+            self.counters.dropped_packets += 1;
+            return;
+        }
+        let predicted =
+            position as f64 + ((run.end() - run.whole) as f64 - run.fraction) / self.drift.step();
+        self.drift.update(next.at - predicted, packet);
+        run.next_at = next.at + packet;
+        run.packet_samples = next.samples;
+        run.concealed = 0;
+        let dtx = next.data.len() <= DTX_PACKET_BYTES;
+        run.conceal_max = if dtx {
+            DTX_CONCEAL_SAMPLES
+        } else {
+            CONCEAL_SAMPLES
+        };
+        self.scratch.clear();
+        if self.decoder.decode(&next.data, &mut self.scratch).is_err() {
+            self.counters.bad_packets += 1;
+            self.counters.concealed += next.samples.unsigned_abs();
+            self.scratch.clear();
+            let length = usize::try_from(next.samples).unwrap_or_default();
+            let _ = self.decoder.conceal(length, &mut self.scratch);
+        }
+        self.append(next.samples);
+    }
+
+    /// Appends `samples` made from nothing, or from the packet that follows them; ends the run when that was long enough.
+    fn conceal(&mut self, samples: i64, next: Option<Bytes>) {
+        let Some(run) = &mut self.run else {
+            return;
+        };
+        run.next_at += samples as f64;
+        run.concealed += samples;
+        let last = run.concealed >= run.conceal_max && next.is_none();
+        self.scratch.clear();
+        let length = usize::try_from(samples).unwrap_or_default();
+        let made = if let Some(next) = next {
+            self.counters.recovered += length as u64;
+            self.decoder.recover(&next, length, &mut self.scratch)
+        } else {
+            self.counters.concealed += length as u64;
+            self.decoder.conceal(length, &mut self.scratch)
+        };
+        if made.is_err() {
+            self.scratch.clear();
+        }
+        self.append(samples);
+        if let Some(run) = self.run.as_mut().filter(|_| last) {
+            run.fade_out();
+        }
+    }
+
+    /// Moves exactly `samples` from the scratch buffer to the run.
+    fn append(&mut self, samples: i64) {
+        let length = usize::try_from(samples).unwrap_or_default();
+        self.scratch.resize(length, Frame::default());
+        if let Some(run) = &mut self.run {
+            let from = run.end();
+            run.pcm.append(&mut self.scratch);
+            if from < run.first_heard + FADE_IN_SAMPLES {
+                run.fade_in(from);
+            }
+        }
+    }
+
+    /// Sound is coming, or still there to be read.
+    pub(crate) fn is_active(&self) -> bool {
+        self.run.is_some() || !self.packets.is_empty()
+    }
+
+    /// Where the first waiting packet's sound belongs, in samples of program time.
+    pub(crate) fn first_at(&self) -> Option<f64> {
+        self.packets.front().map(|packet| packet.at)
+    }
+
+    /// Forgets everything that waits.
+    pub(crate) fn clear(&mut self) {
+        self.packets.clear();
+        self.run = None;
+        self.drift.restart();
+    }
+
+    /// How early the sound is presented against its capture time, in samples, smoothed.
+    pub(crate) fn early_samples(&self) -> f64 {
+        self.drift.error()
+    }
+
+    /// The rate of the source's clock that is being followed, in parts per million.
+    pub(crate) fn ppm(&self) -> f64 {
+        self.drift.ppm()
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+impl std::ops::Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            concealed: self.concealed + other.concealed,
+            recovered: self.recovered + other.recovered,
+            dropped_packets: self.dropped_packets + other.dropped_packets,
+            bad_packets: self.bad_packets + other.bad_packets,
+            slips: self.slips + other.slips,
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Sound: Opus packets of the sources, a PCM bus on the program's sample grid, and one AAC encoder.
+//!
+//! [`input::AudioInput`] turns the packets of one source into samples at exact places of the program's timeline, with
+//! concealment and clock following; [`bus::Bus`] sums the inputs that are heard and encodes the sum.
+
+pub(crate) mod bus;
+pub(crate) mod codec;
+mod drift;
+pub(crate) mod input;
+mod resampler;
+
+/// The level reported for silence, in dB below full scale.
+pub const FLOOR_DBFS: f32 = -100.0;

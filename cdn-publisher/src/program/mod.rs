@@ -1,0 +1,572 @@
+//! The program: the channel's single continuous output.
+//!
+//! Access units of the source that is on air come in with their capture time on the anchor's clock; H.264 and AAC units
+//! come out on the program's timeline, whose zero is the channel epoch. The contract (`docs/timestamps.md`):
+//!
+//! - *Constant delay.* A unit is released at its capture time + [`Config::program_delay`], sound and picture alike, so
+//!   that two sources that show the same moment are interchangeable. Picture that comes later than that is released at
+//!   once with its true timestamp; sound that comes later than that is lost.
+//! - *Sound is the master.* Audio unit `n` lies at exactly `n · 1024` samples; from the first on, none is ever missing.
+//!   One encoder lives as long as the program. Missing input is concealed, then silence.
+//! - *Picture passes through.* Slices are byte-identical; every IDR carries SPS and PPS; what cannot be decoded after a
+//!   loss is dropped until the next IDR. DTS strictly increases, by at least 1 ms.
+//! - *Sources come and go.* The program goes on; a source enters the picture at its first keyframe.
+//!
+//! Start: the first IDR of the source on air is the first picture, and the audio unit that covers its capture time the
+//! first sound. A source that brings sound but no picture is waited for [`START_WAIT`] only. A source without
+//! sound gets silence, since players of this stream expect both tracks.
+//!
+//! Sans-IO: `handle`, `handle_timeout`, `poll_output`, `poll_timeout`.
+
+mod source;
+mod stats;
+mod video;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use media::{AccessUnit, Clock, Config as Codec, Rate, Timestamp};
+
+pub use stats::{AudioStats, ProgramStats, VideoStats};
+pub use video::{MAX_QUEUED_BYTES, MAX_QUEUED_UNITS};
+
+use self::source::Source;
+use self::stats::RateMeter;
+use self::video::VideoTimeline;
+use crate::Error;
+use crate::audio::bus::Bus;
+use crate::audio::codec::{Codecs, Encode, RealCodecs};
+use crate::audio::input::Counters;
+
+/// Most sources attached at a time, counting those whose last units still wait.
+pub const MAX_SOURCES: usize = 64;
+
+/// How long the start of the program waits for a first picture once there is sound.
+pub const START_WAIT: Duration = Duration::from_secs(1);
+
+/// A capture time further ahead of now than this is refused. Some lead is normal: a sender that begins with a burst is
+/// ahead of its arrivals.
+pub const MAX_LEAD: Duration = Duration::from_secs(2);
+
+/// Most audio units encoded in one call, when the caller was away for long.
+const MAX_UNITS_PER_CALL: usize = 256;
+
+/// A source that was detached this long ago has nothing more to give.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// Identifies a source of one program: a session of a broadcaster. Never reused within a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub u64);
+
+/// What can be set about a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// From capture to release. Must exceed network jitter + 64 ms, which the AAC encoder looks ahead.
+    pub program_delay: Duration,
+    /// AAC bit rate in bits per second.
+    pub aac_bitrate_bps: u32,
+    /// fdk-aac's analysis by synthesis: a little better sound for twice the CPU time.
+    pub aac_afterburner: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            program_delay: Duration::from_millis(300),
+            aac_bitrate_bps: 128_000,
+            aac_afterburner: false,
+        }
+    }
+}
+
+/// What happens to a program.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A source is there. It goes on air if no other is.
+    Attach {
+        /// The new source.
+        source: SourceId,
+    },
+    /// A source delivers: `pts` and `dts` are capture times on the anchor's clock.
+    Unit {
+        /// An attached source.
+        source: SourceId,
+        /// H.264 (AVCC, SPS and PPS in the track) or Opus.
+        unit: AccessUnit,
+    },
+    /// A source is gone. What it delivered is still published in its time; then the next attached source is on air.
+    Detach {
+        /// The source.
+        source: SourceId,
+    },
+}
+
+/// What a program wants.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Publish this H.264 or AAC unit, now.
+    Unit(AccessUnit),
+    /// Ask this source for an IDR. Throttled to one per 500 ms and source.
+    RequestKeyframe {
+        /// The source to ask.
+        source: SourceId,
+    },
+}
+
+/// Sound before and after the program's start.
+#[derive(Debug)]
+enum Sound {
+    /// Nothing is published yet; the encoder waits.
+    Waiting(Option<Box<dyn Encode>>),
+    Running(Bus),
+}
+
+/// The program of one channel. See the module documentation.
+#[derive(Debug)]
+pub struct Program {
+    delay_ns: i64,
+    clock: Clock,
+    epoch_ns: i64,
+    codecs: Box<dyn Codecs>,
+    /// In the order in which they were attached.
+    sources: Vec<Source>,
+    /// Whose units are wanted.
+    on_air: Option<SourceId>,
+    /// Whose pictures are being published: `on_air` from its first IDR on.
+    live: Option<SourceId>,
+    sound: Sound,
+    timeline: VideoTimeline,
+    outputs: VecDeque<Output>,
+    meters: Meters,
+}
+
+#[derive(Debug, Default)]
+struct Meters {
+    video: RateMeter,
+    audio: RateMeter,
+    stats: ProgramStats,
+    /// Counters of sources that are gone.
+    past: Counters,
+    heard: bool,
+    last_keyframe_ms: Option<i64>,
+}
+
+impl Program {
+    /// A program whose time zero is `epoch` on the anchor's `clock`.
+    ///
+    /// # Errors
+    /// [`Error::Codec`] when the AAC encoder refuses its configuration.
+    pub fn new(config: Config, clock: Clock, epoch: Timestamp) -> Result<Self, Error> {
+        Self::with_codecs(&config, clock, epoch, Box::new(RealCodecs))
+    }
+
+    fn with_codecs(
+        config: &Config,
+        clock: Clock,
+        epoch: Timestamp,
+        codecs: Box<dyn Codecs>,
+    ) -> Result<Self, Error> {
+        let encoder = codecs.aac_encoder(config.aac_bitrate_bps, config.aac_afterburner)?;
+        Ok(Self {
+            delay_ns: nanos(config.program_delay),
+            clock,
+            epoch_ns: epoch.as_nanos(),
+            codecs,
+            sources: Vec::new(),
+            on_air: None,
+            live: None,
+            sound: Sound::Waiting(Some(encoder)),
+            timeline: VideoTimeline::default(),
+            outputs: VecDeque::new(),
+            meters: Meters::default(),
+        })
+    }
+
+    /// Takes an input in, and releases what is due at `now`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSource`], [`Error::TooManySources`], [`Error::Unit`], [`Error::Media`]: the input is ignored and
+    /// the program goes on.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Result<(), Error> {
+        let result = match input {
+            Input::Attach { source } => self.attach(source),
+            Input::Unit { source, unit } => self.unit(now, source, unit),
+            Input::Detach { source } => self.detach(now, source),
+        };
+        self.handle_timeout(now);
+        result
+    }
+
+    /// Releases what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let horizon = self.program_ns(now).saturating_sub(self.delay_ns);
+        self.start(now, horizon);
+        for _ in 0..MAX_UNITS_PER_CALL {
+            self.cut(horizon);
+            let sound = self.next_sound_ns().filter(|due| *due <= horizon);
+            let picture = self.next_picture_ns().filter(|due| *due <= horizon);
+            match (sound, picture) {
+                (Some(sound), Some(picture)) if picture < sound => self.publish_picture(now),
+                (None, Some(_)) => self.publish_picture(now),
+                (Some(_), _) => self.publish_sound(now),
+                (None, None) => break,
+            }
+        }
+        self.remove_drained(horizon);
+        for source in &mut self.sources {
+            if Some(source.id) == self.on_air && source.take_keyframe_request(now) {
+                self.outputs
+                    .push_back(Output::RequestKeyframe { source: source.id });
+            }
+        }
+    }
+
+    /// The next thing to do; drain after every `handle` and `handle_timeout`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Program::handle_timeout`] next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let cut = self.source(self.on_air).and_then(|s| s.video.next_due_ns());
+        let start = self
+            .first_sound_ns()
+            .map(|at| at.saturating_add(nanos(START_WAIT)));
+        let start = start.filter(|_| matches!(self.sound, Sound::Waiting(_)));
+        [self.next_sound_ns(), self.next_picture_ns(), cut, start]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|due| self.instant(due.saturating_add(self.delay_ns)))
+    }
+
+    /// A snapshot for the console and for metrics.
+    #[must_use]
+    pub fn stats(&self, now: Instant) -> ProgramStats {
+        let mut stats = self.meters.stats.clone();
+        (stats.video.fps, stats.video.bitrate_bps) = self.meters.video.rates(now);
+        (_, stats.audio.bitrate_bps) = self.meters.audio.rates(now);
+        stats.video.moved = self.timeline.moved;
+        stats.audio.peak_dbfs = crate::audio::FLOOR_DBFS;
+        stats.audio.rms_dbfs = crate::audio::FLOOR_DBFS;
+        if let Sound::Running(bus) = &self.sound {
+            let levels = bus.levels();
+            stats.audio.peak_dbfs = levels.peak_dbfs;
+            stats.audio.rms_dbfs = levels.rms_dbfs;
+        }
+        let total = self.sources.iter().fold(self.meters.past, |sum, source| {
+            sum + source.audio_counters()
+        });
+        stats.audio.concealed_samples = total.concealed;
+        stats.audio.fec_samples = total.recovered;
+        stats.audio.dropped_packets = total.dropped_packets;
+        stats.audio.bad_packets = total.bad_packets;
+        stats.audio.reanchors = total.slips;
+        if let Some(source) = self.source(self.on_air) {
+            stats.audio.resample_ppm = source.ppm();
+            stats.av_offset_ms = -source.early_samples() / 48.0;
+        }
+        stats
+    }
+
+    fn attach(&mut self, id: SourceId) -> Result<(), Error> {
+        if self.source(Some(id)).is_some() {
+            return Ok(());
+        }
+        if self.sources.len() >= MAX_SOURCES {
+            return Err(Error::TooManySources {
+                source_id: id,
+                limit: MAX_SOURCES,
+            });
+        }
+        self.sources.push(Source::new(id));
+        self.elect();
+        Ok(())
+    }
+
+    fn detach(&mut self, now: Instant, id: SourceId) -> Result<(), Error> {
+        let at = self.program_ns(now);
+        let source = self.attached(id)?;
+        source.detached_ns = Some(at);
+        if self.on_air == Some(id) {
+            self.on_air = None;
+            self.elect();
+        }
+        Ok(())
+    }
+
+    /// Puts the source that has been attached longest on air, if none is.
+    fn elect(&mut self) {
+        if self.on_air.is_some() {
+            return;
+        }
+        let next = self.sources.iter_mut().find(|s| s.detached_ns.is_none());
+        if let Some(source) = next {
+            source.want_keyframe();
+            self.on_air = Some(source.id);
+        }
+    }
+
+    fn unit(&mut self, now: Instant, id: SourceId, unit: AccessUnit) -> Result<(), Error> {
+        let latest = self.program_ns(now).saturating_add(nanos(MAX_LEAD));
+        let epoch = self.epoch_ns;
+        let on_air = self.on_air == Some(id);
+        let source = self.attached(id)?;
+        let refuse = |why| Error::Unit { source_id: id, why };
+        let program_ns = |at: Timestamp| {
+            at.as_nanos()
+                .checked_sub(epoch)
+                .filter(|at| (0..=latest).contains(at))
+                .ok_or(refuse(
+                    "its capture time is before the channel's epoch or in the future",
+                ))
+        };
+        if !on_air {
+            return Ok(());
+        }
+        let times = program_ns(unit.dts).and_then(|dts| Ok((dts, program_ns(unit.pts)?)));
+        let is_video = matches!(unit.track.config, Codec::H264(_));
+        let (dts, pts) = match times {
+            Ok(times) => times,
+            Err(error) => {
+                if is_video {
+                    // Later pictures refer to this one.
+                    source.want_keyframe();
+                    let dropped = 1 + source.video.clear();
+                    self.drop_pictures(dropped);
+                }
+                return Err(error);
+            }
+        };
+        let source = self
+            .sources
+            .iter_mut()
+            .find(|source| source.id == id)
+            .ok_or(Error::UnknownSource { source_id: id })?;
+        let dropped = source.push(unit, dts, pts.max(dts), self.codecs.as_ref())?;
+        self.drop_pictures(dropped);
+        Ok(())
+    }
+
+    fn drop_pictures(&mut self, count: u64) {
+        if count > 0 {
+            self.meters.stats.video.dropped += count;
+            metrics::counter!("anchornet_program_video_dropped_units_total").increment(count);
+        }
+    }
+
+    /// Starts the sound when its first picture is due, or when waiting for one has been long enough.
+    fn start(&mut self, now: Instant, horizon: i64) {
+        let Sound::Waiting(encoder) = &mut self.sound else {
+            return;
+        };
+        let source = self.sources.iter().find(|s| Some(s.id) == self.on_air);
+        let picture = source.and_then(|s| s.video.next_due_ns());
+        let sound = source.and_then(Source::first_sound_ns);
+        let waited = sound.is_some_and(|at| at.saturating_add(nanos(START_WAIT)) <= horizon);
+        let start = match picture {
+            Some(at) if at <= horizon => at,
+            _ if waited => horizon,
+            _ => return,
+        };
+        let Some(encoder) = encoder.take() else {
+            return;
+        };
+        let samples = Timestamp::from_nanos(start).rescale(Rate::AUDIO).ticks();
+        match Bus::new(encoder, samples) {
+            Ok(bus) => {
+                let first = samples.div_euclid(1_024) * 1_024;
+                self.sound = Sound::Running(bus);
+                while self.next_bus_start().is_some_and(|next| next < first) {
+                    let _ = self.encode_sound();
+                }
+                self.meters.stats.started = true;
+                tracing::debug!(start_ms = start / 1_000_000, at = ?now, "program starts");
+            }
+            Err(error) => tracing::error!(%error, "program has no sound"),
+        }
+    }
+
+    /// Moves the picture to the source on air when its first picture, an IDR, is due.
+    fn cut(&mut self, horizon: i64) {
+        if self.live == self.on_air || matches!(self.sound, Sound::Waiting(_)) {
+            return;
+        }
+        let due = self.source(self.on_air).and_then(|s| s.video.next_due_ns());
+        if due.is_some_and(|due| due <= horizon) {
+            let old = self.live;
+            if let Some(old) = self.sources.iter_mut().find(|s| Some(s.id) == old) {
+                let dropped = old.video.clear();
+                self.drop_pictures(dropped);
+            }
+            self.live = self.on_air;
+        }
+    }
+
+    fn next_sound_ns(&self) -> Option<i64> {
+        let next = self.next_bus_start()?;
+        Some(Timestamp::new(next, Rate::AUDIO).as_nanos())
+    }
+
+    fn next_bus_start(&self) -> Option<i64> {
+        match &self.sound {
+            Sound::Waiting(_) => None,
+            Sound::Running(bus) => Some(bus.next_start()),
+        }
+    }
+
+    fn next_picture_ns(&self) -> Option<i64> {
+        self.source(self.live)?.video.next_due_ns()
+    }
+
+    fn first_sound_ns(&self) -> Option<i64> {
+        self.source(self.on_air)?.first_sound_ns()
+    }
+
+    fn encode_sound(&mut self) -> Option<AccessUnit> {
+        let Sound::Running(bus) = &mut self.sound else {
+            return None;
+        };
+        let (sources, on_air) = (&mut self.sources, self.on_air);
+        let mut silent = usize::MAX;
+        let unit = bus.encode(|position, block| {
+            for source in sources.iter_mut() {
+                if source.detached_ns.is_some() || Some(source.id) == on_air {
+                    silent = silent.min(source.read(position, block));
+                }
+            }
+            silent = silent.min(block.len());
+            if silent == 0 {
+                self.meters.heard = true;
+            }
+        });
+        if self.meters.heard && silent > 0 {
+            self.meters.stats.audio.silence_inserted_samples += silent as u64;
+            metrics::counter!("anchornet_program_silence_samples_total").increment(silent as u64);
+        }
+        Some(unit)
+    }
+
+    fn publish_sound(&mut self, now: Instant) {
+        if let Some(unit) = self.encode_sound() {
+            metrics::counter!("anchornet_program_audio_units_total").increment(1);
+            self.meters.audio.add(now, unit.data.len());
+            self.meters.stats.audio.units += 1;
+            self.outputs.push_back(Output::Unit(unit));
+        }
+    }
+
+    fn publish_picture(&mut self, now: Instant) {
+        let live = self.live;
+        let Some(source) = self.sources.iter_mut().find(|s| Some(s.id) == live) else {
+            return;
+        };
+        let Some(picture) = source.video.pop() else {
+            return;
+        };
+        let Some(unit) = self.timeline.place(&picture) else {
+            source.want_keyframe();
+            let dropped = 1 + source.video.clear();
+            self.drop_pictures(dropped);
+            return;
+        };
+        metrics::counter!("anchornet_program_video_units_total").increment(1);
+        self.meters.video.add(now, unit.data.len());
+        self.meters.picture(&unit);
+        self.outputs.push_back(Output::Unit(unit));
+    }
+
+    fn remove_drained(&mut self, horizon: i64) {
+        let (live, meters) = (&mut self.live, &mut self.meters);
+        self.sources.retain_mut(|source| {
+            let Some(detached) = source.detached_ns else {
+                return true;
+            };
+            let over = detached.saturating_add(nanos(DRAIN_TIME)) <= horizon;
+            if source.is_draining() && !over {
+                return true;
+            }
+            source.clear();
+            meters.past = meters.past + source.audio_counters();
+            if *live == Some(source.id) {
+                *live = None;
+            }
+            false
+        });
+    }
+
+    fn source(&self, id: Option<SourceId>) -> Option<&Source> {
+        self.sources.iter().find(|source| Some(source.id) == id)
+    }
+
+    fn attached(&mut self, id: SourceId) -> Result<&mut Source, Error> {
+        self.sources
+            .iter_mut()
+            .find(|source| source.id == id && source.detached_ns.is_none())
+            .ok_or(Error::UnknownSource { source_id: id })
+    }
+
+    fn program_ns(&self, now: Instant) -> i64 {
+        let now = self.clock.timestamp(now).as_nanos();
+        now.saturating_sub(self.epoch_ns)
+    }
+
+    fn instant(&self, program_ns: i64) -> Instant {
+        let at = program_ns.saturating_add(self.epoch_ns);
+        self.clock.instant(Timestamp::from_nanos(at))
+    }
+}
+
+impl Meters {
+    fn picture(&mut self, unit: &AccessUnit) {
+        let stats = &mut self.stats.video;
+        stats.units += 1;
+        if !unit.keyframe {
+            return;
+        }
+        let at = unit.dts.as_millis();
+        let interval = self.last_keyframe_ms.map(|last| at.saturating_sub(last));
+        stats.keyframe_interval_ms = interval.and_then(|ms| u64::try_from(ms).ok());
+        self.last_keyframe_ms = Some(at);
+        if let Codec::H264(config) = &unit.track.config {
+            (stats.width, stats.height) = (config.width, config.height);
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Describes the metrics of the program.
+pub(crate) fn describe_metrics() {
+    metrics::describe_counter!(
+        "anchornet_program_video_dropped_units_total",
+        metrics::Unit::Count,
+        "Pictures not published: undecodable after a loss, duplicates, late, or over a bound"
+    );
+    metrics::describe_counter!(
+        "anchornet_program_encoder_errors_total",
+        metrics::Unit::Count,
+        "Audio units replaced by silence because the AAC encoder failed"
+    );
+    metrics::describe_counter!(
+        "anchornet_program_silence_samples_total",
+        metrics::Unit::Count,
+        "Samples of silence published in place of missing input"
+    );
+    metrics::describe_counter!(
+        "anchornet_program_audio_units_total",
+        metrics::Unit::Count,
+        "AAC access units published"
+    );
+    metrics::describe_counter!(
+        "anchornet_program_video_units_total",
+        metrics::Unit::Count,
+        "Pictures published"
+    );
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,9 @@
+//! Tests of the program on virtual time.
+
+#![expect(clippy::cast_possible_truncation, reason = "small numbers of a script")]
+
+mod long;
+mod property;
+mod sound;
+mod support;
+mod timeline;

@@ -1,0 +1,295 @@
+//! The picture of a program: what may be shown, in which order, with which timestamps.
+//!
+//! [`VideoInput`] belongs to a source: it lets through only what can be decoded (from an IDR on, without losses),
+//! restores the order of units that come swapped, and holds them until they are due. [`VideoTimeline`] belongs to the
+//! program: it puts parameter sets into IDRs and keeps DTS strictly increasing whatever comes in.
+//!
+//! Bounds: [`MAX_QUEUED_UNITS`] and [`MAX_QUEUED_BYTES`] per source. Policy: the queue is cut down to its newest keyframe;
+//! without one it is emptied and the source is asked for one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use media::h264::{self, nal_type, nal_unit_type};
+use media::{AccessUnit, Config, Rate, Timestamp, Track, TrackId};
+
+/// Most pictures waiting for their time, per source: more than 4 s at 60 pictures per second.
+pub const MAX_QUEUED_UNITS: usize = 256;
+/// Most bytes waiting for their time, per source.
+pub const MAX_QUEUED_BYTES: usize = 32 << 20;
+/// The program's video track.
+pub(super) const VIDEO_TRACK: TrackId = TrackId(0);
+/// The smallest step of DTS, in ticks of [`Rate::VIDEO`]: 1 ms, because FLV counts milliseconds.
+const MIN_STEP_TICKS: i64 = 90;
+
+/// A picture with its capture time, in nanoseconds of program time.
+#[derive(Clone, Debug)]
+pub(super) struct Picture {
+    pub(super) dts_ns: i64,
+    pub(super) pts_ns: i64,
+    pub(super) unit: AccessUnit,
+}
+
+/// What became of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It waits for its time.
+    Queued,
+    /// It was dropped, and perhaps others with it.
+    Dropped {
+        /// How many pictures are gone.
+        count: u64,
+        /// Nothing can be shown until the source sends an IDR.
+        needs_keyframe: bool,
+    },
+}
+
+/// The pictures of one source on their way to the program.
+///
+/// A *run* is an IDR and what can be decoded after it. Invariant of the queue: runs do not interleave, each begins with
+/// its IDR unless that was taken already, and has one configuration.
+#[derive(Debug, Default)]
+pub(super) struct VideoInput {
+    /// Each picture with the number of its run.
+    queue: VecDeque<(u64, Picture)>,
+    queued_bytes: usize,
+    /// The track of the run that is coming in; `None` while waiting for an IDR.
+    open: Option<Arc<Track>>,
+    run: u64,
+    /// The run before had the same configuration and no losses.
+    previous_open: bool,
+    /// The oldest and the newest DTS of that run.
+    first_ns: i64,
+    newest_ns: i64,
+    /// DTS of the last picture that was taken.
+    released_ns: Option<i64>,
+}
+
+impl VideoInput {
+    /// Takes a picture in, or not.
+    pub(super) fn push(&mut self, picture: Picture) -> Verdict {
+        if self.is_duplicate(&picture) {
+            return dropped(1, false);
+        }
+        if picture.unit.keyframe {
+            return self.push_keyframe(picture);
+        }
+        let same_track = self.open.as_ref().is_some_and(|open| {
+            Arc::ptr_eq(open, &picture.unit.track) || open.config == picture.unit.track.config
+        });
+        if !same_track || picture.unit.discontinuity {
+            self.open = None;
+            return dropped(1, true);
+        }
+        if picture.dts_ns <= self.first_ns {
+            return self.push_overtaken(picture);
+        }
+        if picture.dts_ns <= self.newest_ns && self.released_ns >= Some(picture.dts_ns) {
+            // Its successors were shown without it: whatever follows refers to a picture that was never decoded.
+            return dropped(1 + self.clear(), true);
+        }
+        self.newest_ns = self.newest_ns.max(picture.dts_ns);
+        let before =
+            |(run, other): &(u64, Picture)| *run == self.run && other.dts_ns > picture.dts_ns;
+        let later = self
+            .queue
+            .iter()
+            .rev()
+            .take_while(|entry| before(entry))
+            .count();
+        self.insert(later, self.run, picture)
+    }
+
+    /// A picture that was overtaken by the next IDR goes to the run before, if that one had no losses and is still here.
+    fn push_overtaken(&mut self, picture: Picture) -> Verdict {
+        let later = |(_, other): &&(u64, Picture)| other.dts_ns > picture.dts_ns;
+        let later = self.queue.iter().rev().take_while(later).count();
+        let at = self.queue.len() - later;
+        let intact = self.previous_open && self.released_ns < Some(picture.dts_ns);
+        let in_run = at.checked_sub(1).and_then(|at| self.queue.get(at));
+        let in_run = in_run.is_some_and(|(run, _)| run + 1 == self.run);
+        if !intact || !in_run {
+            return dropped(1, false);
+        }
+        let run = self.run - 1;
+        self.insert(later, run, picture)
+    }
+
+    /// An IDR starts a run. Pictures behind it that overtook it, of the same configuration, join that run.
+    fn push_keyframe(&mut self, picture: Picture) -> Verdict {
+        let open = self.open.as_ref();
+        self.previous_open = open.is_some_and(|t| t.config == picture.unit.track.config);
+        self.run += 1;
+        self.first_ns = picture.dts_ns;
+        self.newest_ns = picture.dts_ns;
+        let late = self.released_ns >= Some(picture.dts_ns);
+        let config = &picture.unit.track.config;
+        let mut later = 0;
+        for (run, other) in self.queue.iter_mut().rev() {
+            let overtook = other.dts_ns > picture.dts_ns && !other.unit.keyframe;
+            if late || !overtook || other.unit.track.config != *config {
+                break;
+            }
+            *run = self.run;
+            self.newest_ns = self.newest_ns.max(other.dts_ns);
+            later += 1;
+        }
+        self.open = Some(Arc::clone(&picture.unit.track));
+        self.insert(later, self.run, picture)
+    }
+
+    /// Capture DTS of the next picture, in nanoseconds of program time.
+    pub(super) fn next_due_ns(&self) -> Option<i64> {
+        self.queue.front().map(|(_, picture)| picture.dts_ns)
+    }
+
+    /// Takes the next picture.
+    pub(super) fn pop(&mut self) -> Option<Picture> {
+        let (_, picture) = self.queue.pop_front()?;
+        self.queued_bytes -= picture.unit.data.len();
+        self.released_ns = self.released_ns.max(Some(picture.dts_ns));
+        Some(picture)
+    }
+
+    /// Forgets everything that waits, and waits for an IDR. Returns how many pictures are gone.
+    pub(super) fn clear(&mut self) -> u64 {
+        let count = self.queue.len();
+        self.queue.clear();
+        self.queued_bytes = 0;
+        self.open = None;
+        count as u64
+    }
+
+    fn is_duplicate(&self, picture: &Picture) -> bool {
+        self.queue.iter().any(|(_, other)| {
+            other.dts_ns == picture.dts_ns && other.unit.data == picture.unit.data
+        })
+    }
+
+    /// Puts a picture in front of the last `later` ones.
+    fn insert(&mut self, later: usize, run: u64, picture: Picture) -> Verdict {
+        self.queued_bytes += picture.unit.data.len();
+        let at = self.queue.len().saturating_sub(later);
+        self.queue.insert(at, (run, picture));
+        if self.queue.len() <= MAX_QUEUED_UNITS && self.queued_bytes <= MAX_QUEUED_BYTES {
+            return Verdict::Queued;
+        }
+        let count = self.cut_to_newest_keyframe();
+        dropped(count, self.open.is_none())
+    }
+
+    /// Drops what waits before the newest keyframe; everything, if there is none or it is the oldest already.
+    fn cut_to_newest_keyframe(&mut self) -> u64 {
+        let newest = self
+            .queue
+            .iter()
+            .rposition(|(_, picture)| picture.unit.keyframe)
+            .filter(|at| *at > 0);
+        let Some(at) = newest else {
+            return self.clear();
+        };
+        self.queue.drain(..at);
+        self.queued_bytes = self
+            .queue
+            .iter()
+            .map(|(_, picture)| picture.unit.data.len())
+            .sum();
+        at as u64
+    }
+}
+
+fn dropped(count: u64, needs_keyframe: bool) -> Verdict {
+    Verdict::Dropped {
+        count,
+        needs_keyframe,
+    }
+}
+
+/// Whether `data` is one or more NAL units in AVCC form.
+pub(super) fn is_avcc(data: &Bytes) -> bool {
+    !data.is_empty() && h264::avcc_nals(data).all(|nal| nal.is_ok_and(|nal| !nal.is_empty()))
+}
+
+/// Gives pictures their place on the program's timeline.
+#[derive(Debug, Default)]
+pub(super) struct VideoTimeline {
+    /// The last DTS, in ticks of [`Rate::VIDEO`].
+    last_dts: Option<i64>,
+    /// The program's track for the source's latest track.
+    track: Option<(Arc<Track>, Arc<Track>)>,
+    /// Pictures whose DTS is not their capture time.
+    pub(super) moved: u64,
+}
+
+impl VideoTimeline {
+    /// The access unit to publish; `None` when the picture is not valid AVCC or not H.264.
+    pub(super) fn place(&mut self, picture: &Picture) -> Option<AccessUnit> {
+        let Config::H264(config) = &picture.unit.track.config else {
+            return None;
+        };
+        let data = if picture.unit.keyframe {
+            with_parameter_sets(config, &picture.unit.data)?
+        } else {
+            picture.unit.data.clone()
+        };
+        let ticks = |ns| Timestamp::from_nanos(ns).rescale(Rate::VIDEO).ticks();
+        let wanted = ticks(picture.dts_ns);
+        let earliest = self
+            .last_dts
+            .map_or(i64::MIN, |last| last.saturating_add(MIN_STEP_TICKS));
+        let dts = wanted.max(earliest);
+        self.moved += u64::from(dts != wanted);
+        self.last_dts = Some(dts);
+        Some(AccessUnit {
+            track: self.track_for(&picture.unit.track),
+            pts: Timestamp::new(ticks(picture.pts_ns).max(dts), Rate::VIDEO),
+            dts: Timestamp::new(dts, Rate::VIDEO),
+            keyframe: picture.unit.keyframe,
+            discontinuity: picture.unit.discontinuity,
+            data,
+        })
+    }
+
+    /// The same configuration is the same track, over sources and sessions.
+    fn track_for(&mut self, source: &Arc<Track>) -> Arc<Track> {
+        if let Some((known, track)) = &mut self.track {
+            if Arc::ptr_eq(known, source) {
+                return Arc::clone(track);
+            }
+            if known.config == source.config {
+                *known = Arc::clone(source);
+                return Arc::clone(track);
+            }
+        }
+        let track = Arc::new(Track {
+            id: VIDEO_TRACK,
+            config: source.config.clone(),
+            rate: Rate::VIDEO,
+        });
+        self.track = Some((Arc::clone(source), Arc::clone(&track)));
+        track
+    }
+}
+
+/// `data` with SPS and PPS before its first slice, behind an access unit delimiter if there is one. Parameter sets that it
+/// brings itself are replaced. `None` unless `data` is valid AVCC.
+fn with_parameter_sets(config: &h264::Config, data: &Bytes) -> Option<Bytes> {
+    let nals: Vec<Bytes> = h264::avcc_nals(data).collect::<Result<_, _>>().ok()?;
+    let sets_bytes: usize = config.pps.iter().map(|pps| pps.len() + 4).sum();
+    let mut out = BytesMut::with_capacity(data.len() + config.sps.len() + 4 + sets_bytes);
+    let mut put = |nal: &[u8]| {
+        out.put_u32(u32::try_from(nal.len()).unwrap_or(u32::MAX));
+        out.put_slice(nal);
+    };
+    let is = |nal: &Bytes, kind| nal_unit_type(nal) == kind;
+    let delimiter = nals.iter().take_while(|nal| is(nal, nal_type::AUD));
+    delimiter.for_each(|nal| put(nal));
+    put(&config.sps);
+    config.pps.iter().for_each(|pps| put(pps));
+    nals.iter()
+        .skip_while(|nal| is(nal, nal_type::AUD))
+        .filter(|nal| !is(nal, nal_type::SPS) && !is(nal, nal_type::PPS))
+        .for_each(|nal| put(nal));
+    Some(out.freeze())
+}
