@@ -1,0 +1,582 @@
+//! The HTTP surface's questions, answered by the parts of this node.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cdn_publisher::Destination as Target;
+use metrics_exporter_prometheus::PrometheusHandle;
+use signaling::auth::Claims;
+use signaling::backend::{
+    Backend, Error, IceServer, Patched, PlayRequest, PublishRequest, Session,
+};
+use signaling::types::{
+    Channel, ChannelCreate, ChannelId, ChannelPatch, ChannelStats, Check, CheckStatus, Destination,
+    DestinationSpec, Event, Invalid, Mode, ModeRequest, Node, NodeRole, Page, PageRequest,
+    Participant, ParticipantId, Readiness, Role, SessionId, SwitchReport, WallTime,
+};
+use tokio::sync::broadcast;
+
+use crate::channel::manager::{self, Manager};
+use crate::channel::task::{Handle, PublishError, Snapshot};
+use crate::channel::{state, view};
+use crate::clock;
+use crate::registry::{Health, NodeRecord};
+use crate::selftest::Reachability;
+use crate::sfu::{self, OfferError, PatchError};
+
+/// When a client that found no room should try again.
+const RETRY_AFTER_S: u64 = 5;
+
+/// An anchor's answers.
+pub struct AnchorBackend {
+    manager: Manager,
+    metrics: PrometheusHandle,
+    reachability: Arc<std::sync::OnceLock<Vec<Reachability>>>,
+}
+
+impl AnchorBackend {
+    /// A backend on `manager`. `reachability` is filled in when the self-test is done.
+    #[must_use]
+    pub fn new(
+        manager: Manager,
+        metrics: PrometheusHandle,
+        reachability: Arc<std::sync::OnceLock<Vec<Reachability>>>,
+    ) -> Self {
+        Self {
+            manager,
+            metrics,
+            reachability,
+        }
+    }
+
+    async fn find(&self, id: &ChannelId) -> Result<Handle, Error> {
+        self.manager.find(id).await.map_err(channel_error)
+    }
+
+    async fn snapshot(&self, id: &ChannelId) -> Result<Snapshot, Error> {
+        self.find(id)
+            .await?
+            .snapshot()
+            .await
+            .ok_or(Error::NotFound("channel"))
+    }
+
+    fn ice_servers(&self) -> Vec<IceServer> {
+        let urls = self.manager.deps().config.webrtc.ice_servers.iter();
+        urls.map(|url| IceServer {
+            url: url.clone(),
+            credentials: None,
+        })
+        .collect()
+    }
+
+    /// What the SFU measures on every participant's session, in the snapshot's order.
+    async fn ingest(&self, snapshot: &Snapshot) -> Vec<Option<sfu::SessionStats>> {
+        let mut measured = Vec::with_capacity(snapshot.participants.len());
+        for participant in &snapshot.participants {
+            measured.push(match participant.session {
+                Some(session) => self.manager.deps().sfu.stats(session).await,
+                None => None,
+            });
+        }
+        measured
+    }
+}
+
+fn channel_error(error: manager::Error) -> Error {
+    match error {
+        manager::Error::Unknown => Error::NotFound("channel"),
+        manager::Error::Elsewhere(base_url) => Error::OwnedElsewhere { base_url },
+        manager::Error::Exists => Error::Conflict(error.to_string()),
+        manager::Error::Full(_) | manager::Error::Stopping => Error::Unavailable {
+            reason: error.to_string(),
+            retry_after_s: RETRY_AFTER_S,
+        },
+    }
+}
+
+fn publish_error(error: PublishError) -> Error {
+    match error {
+        PublishError::Refused(refused) => match refused {
+            state::Error::Full => Error::Unavailable {
+                reason: refused.to_string(),
+                retry_after_s: RETRY_AFTER_S,
+            },
+            state::Error::HostIsLive | state::Error::RoleTaken | state::Error::Unknown => {
+                Error::Conflict(refused.to_string())
+            }
+        },
+        PublishError::Offer(offer) => offer_error(&offer),
+        PublishError::Ended => Error::Unavailable {
+            reason: error.to_string(),
+            retry_after_s: 1,
+        },
+    }
+}
+
+fn offer_error(error: &OfferError) -> Error {
+    match error.status() {
+        422 => Error::Unprocessable(Invalid::new("offer", error.to_string())),
+        503 => Error::Unavailable {
+            reason: error.to_string(),
+            retry_after_s: RETRY_AFTER_S,
+        },
+        _ => Error::BadSdp(error.to_string()),
+    }
+}
+
+fn patch_error(error: &PatchError) -> Error {
+    match error.status() {
+        404 => Error::NotFound("session"),
+        412 | 428 => Error::PreconditionFailed,
+        503 => Error::Unavailable {
+            reason: error.to_string(),
+            retry_after_s: RETRY_AFTER_S,
+        },
+        _ => Error::BadSdp(error.to_string()),
+    }
+}
+
+/// Entity tags travel without quotes in the backend's types.
+fn unquoted(etag: &str) -> String {
+    etag.trim_matches('"').to_owned()
+}
+
+fn session_id(session: &SessionId) -> Result<sfu::SessionId, Error> {
+    session
+        .as_str()
+        .parse()
+        .map_err(|_| Error::NotFound("session"))
+}
+
+/// A token may fix who one is and as what.
+fn identity(request: &PublishRequest) -> Result<(ParticipantId, Option<Role>), Error> {
+    let claims: Option<&Claims> = request.claims.as_ref();
+    let participant = match (
+        &request.participant,
+        claims.and_then(|claims| claims.participant.clone()),
+    ) {
+        (Some(asked), Some(granted)) if *asked != granted => {
+            return Err(Error::Forbidden(format!(
+                "this token is for participant {granted}"
+            )));
+        }
+        (Some(asked), _) => asked.clone(),
+        (None, Some(granted)) => granted,
+        (None, None) => {
+            let fresh = format!("p-{:08x}", rand::random::<u32>());
+            ParticipantId::new(fresh).map_err(Error::Unprocessable)?
+        }
+    };
+    let role = match (request.role, claims.and_then(|claims| claims.role)) {
+        (Some(asked), Some(granted)) if asked != granted => {
+            return Err(Error::Forbidden("this token is for another role".into()));
+        }
+        (asked, granted) => asked.or(granted),
+    };
+    Ok((participant, role))
+}
+
+/// What a client wants besides the standard destinations.
+///
+/// A list that was read from the API shows the standard ones too and hides keys; it can be written back as it is:
+/// an entry with a known name and its redacted URL keeps the URL it has.
+fn resolve_destinations(
+    specs: Vec<DestinationSpec>,
+    standard: &[Target],
+    known: &[Target],
+    limit: usize,
+) -> Result<Vec<Target>, Error> {
+    let unchanged = |spec: &DestinationSpec, targets: &[Target]| {
+        let same = |target: &&Target| {
+            target.name == spec.name && view::redacted(&target.url) == spec.url.as_str()
+        };
+        targets.iter().find(same).cloned()
+    };
+    let mut wanted = Vec::new();
+    for (at, spec) in specs.into_iter().enumerate() {
+        if unchanged(&spec, standard).is_some() {
+            continue;
+        }
+        if standard.iter().any(|target| target.name == spec.name) {
+            let reason = "is the name of a destination that every channel has";
+            return Err(Invalid::new(format!("[{at}].name"), reason).into());
+        }
+        let kept = unchanged(&spec, known);
+        wanted.push(kept.unwrap_or_else(|| Target {
+            name: spec.name,
+            url: spec.url.as_str().to_owned(),
+        }));
+    }
+    if wanted.len() > limit {
+        let reason = format!("at most {limit} destinations are allowed");
+        return Err(Invalid::new("destinations", reason).into());
+    }
+    Ok(wanted)
+}
+
+fn node(record: &NodeRecord) -> Node {
+    let role = |role: &String| match role.as_str() {
+        "anchor" => Some(NodeRole::Anchor),
+        "origin" => Some(NodeRole::Origin),
+        _ => None,
+    };
+    Node {
+        id: record.id.clone(),
+        url: record.url.clone(),
+        roles: record.roles.iter().filter_map(role).collect(),
+        version: record.version.clone(),
+        started_at: WallTime::from_unix_ms(record.started_at_ms),
+        seen_at: WallTime::from_unix_ms(record.seen_at_ms),
+        channels: record.channels,
+        sessions: record.sessions,
+    }
+}
+
+fn registry_check(health: Health) -> Check {
+    let (status, detail) = match health {
+        Health::Ok => (CheckStatus::Ok, "reachable".to_owned()),
+        Health::Degraded(why) => (CheckStatus::Degraded, why),
+    };
+    Check {
+        name: "registry".into(),
+        status,
+        detail,
+    }
+}
+
+/// A silent address is a warning: behind some NATs the test fails although broadcasters get through.
+fn reachability_check(probed: Option<&Vec<Reachability>>) -> Check {
+    let (status, detail) = match probed {
+        None => (CheckStatus::Ok, "self-test running".to_owned()),
+        Some(probed) => {
+            let silent: Vec<String> = probed
+                .iter()
+                .filter(|probe| !probe.reachable)
+                .map(|probe| probe.address.to_string())
+                .collect();
+            match silent.is_empty() {
+                true => (
+                    CheckStatus::Ok,
+                    "the WebRTC port answers on every advertised address".to_owned(),
+                ),
+                false => {
+                    let hint = "check webrtc.external_ips and the firewall";
+                    (
+                        CheckStatus::Degraded,
+                        format!("no answer on {}: {hint}", silent.join(", ")),
+                    )
+                }
+            }
+        }
+    };
+    Check {
+        name: "webrtc".into(),
+        status,
+        detail,
+    }
+}
+
+#[async_trait]
+impl Backend for AnchorBackend {
+    async fn publish(&self, request: PublishRequest) -> Result<Session, Error> {
+        let (participant, role) = identity(&request)?;
+        let channel = self
+            .manager
+            .find_or_create(&request.channel)
+            .await
+            .map_err(channel_error)?;
+        let role = role.map(view::machine_role);
+        let answer = channel
+            .publish(participant.clone(), role, request.offer)
+            .await
+            .map_err(publish_error)?;
+        Ok(Session {
+            id: SessionId::new(answer.session.to_string()).map_err(Error::Unprocessable)?,
+            participant: Some(participant),
+            etag: unquoted(&answer.etag),
+            answer: answer.sdp,
+            ice_servers: self.ice_servers(),
+        })
+    }
+
+    async fn play(&self, request: PlayRequest) -> Result<Session, Error> {
+        self.find(&request.channel).await?;
+        Err(Error::NotImplemented(
+            "WHEP is not available in this version: watch by HTTP-FLV or HLS".into(),
+        ))
+    }
+
+    async fn session_patch(
+        &self,
+        channel: &ChannelId,
+        session: &SessionId,
+        if_match: Option<String>,
+        fragment: String,
+    ) -> Result<Option<Patched>, Error> {
+        self.find(channel).await?;
+        let session = session_id(session)?;
+        let if_match = Some(if_match.map_or_else(|| "*".to_owned(), |etag| format!("\"{etag}\"")));
+        let patched = self
+            .manager
+            .deps()
+            .sfu
+            .patch(session, if_match, fragment)
+            .await;
+        let patched = patched.map_err(|error| patch_error(&error))?;
+        Ok(patched.map(|patched| Patched {
+            etag: unquoted(&patched.etag),
+            fragment: patched.fragment,
+        }))
+    }
+
+    async fn session_delete(&self, channel: &ChannelId, session: &SessionId) -> Result<(), Error> {
+        let snapshot = self.snapshot(channel).await?;
+        let session = session_id(session)?;
+        if snapshot
+            .participants
+            .iter()
+            .all(|participant| participant.session != Some(session))
+        {
+            return Err(Error::NotFound("session"));
+        }
+        self.manager.deps().sfu.close(session).await;
+        Ok(())
+    }
+
+    async fn channels(&self, page: &PageRequest) -> Result<Page<Channel>, Error> {
+        let deps = self.manager.deps();
+        let channels = self.manager.snapshots().await;
+        Ok(Page::of(
+            channels
+                .iter()
+                .map(|snapshot| view::channel(snapshot, deps)),
+            page,
+            |c| c.id.clone(),
+        ))
+    }
+
+    async fn channel_create(&self, create: ChannelCreate) -> Result<Channel, Error> {
+        let id = create.id.clone();
+        let deps = self.manager.deps();
+        let standard = (deps.standard_destinations)(&id);
+        resolve_destinations(
+            create.destinations.clone(),
+            &standard,
+            &[],
+            deps.config.channels.max_destinations,
+        )?;
+        self.manager.create(create).await.map_err(channel_error)?;
+        self.channel(&id).await
+    }
+
+    async fn channel(&self, channel: &ChannelId) -> Result<Channel, Error> {
+        Ok(view::channel(
+            &self.snapshot(channel).await?,
+            self.manager.deps(),
+        ))
+    }
+
+    async fn channel_update(
+        &self,
+        channel: &ChannelId,
+        patch: ChannelPatch,
+    ) -> Result<Channel, Error> {
+        if let Some(title) = patch.title {
+            self.find(channel)
+                .await?
+                .set_title(title)
+                .await
+                .ok_or(Error::NotFound("channel"))?;
+        }
+        self.channel(channel).await
+    }
+
+    async fn channel_delete(&self, channel: &ChannelId) -> Result<(), Error> {
+        self.find(channel).await?.close().await;
+        Ok(())
+    }
+
+    async fn set_mode(
+        &self,
+        channel: &ChannelId,
+        request: ModeRequest,
+    ) -> Result<SwitchReport, Error> {
+        let snapshot = self.snapshot(channel).await?;
+        if !snapshot.host_live {
+            return Err(Error::Conflict(
+                "the channel has no live host, so there is nothing to switch".into(),
+            ));
+        }
+        match request.mode {
+            Mode::Solo => Ok(SwitchReport {
+                mode: Mode::Solo,
+                changed: false,
+                requested_at: WallTime::from_unix_ms(clock::wall_ms()),
+                cut: None,
+                splice: None,
+            }),
+            Mode::Collab
+                if snapshot
+                    .participants
+                    .iter()
+                    .all(|p| !p.connected || p.role == state::Role::Host) =>
+            {
+                Err(Error::Conflict(
+                    "the channel has no live guest to collaborate with".into(),
+                ))
+            }
+            Mode::Collab => Err(Error::NotImplemented(
+                "this version has no mixer; the channel stays in solo mode".into(),
+            )),
+        }
+    }
+
+    async fn participants(
+        &self,
+        channel: &ChannelId,
+        page: &PageRequest,
+    ) -> Result<Page<Participant>, Error> {
+        let snapshot = self.snapshot(channel).await?;
+        let ingest = self.ingest(&snapshot).await;
+        let mut participants: Vec<Participant> = snapshot
+            .participants
+            .iter()
+            .zip(&ingest)
+            .map(|(participant, stats)| view::participant(participant, stats.as_ref()))
+            .collect();
+        participants.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(Page::of(participants, page, |participant| {
+            participant.id.clone()
+        }))
+    }
+
+    async fn participant_remove(
+        &self,
+        channel: &ChannelId,
+        participant: &ParticipantId,
+    ) -> Result<(), Error> {
+        let kicked = self
+            .find(channel)
+            .await?
+            .kick(participant.to_string())
+            .await;
+        kicked
+            .ok_or(Error::NotFound("channel"))?
+            .map_err(|_| Error::NotFound("participant"))
+    }
+
+    async fn destinations(
+        &self,
+        channel: &ChannelId,
+        page: &PageRequest,
+    ) -> Result<Page<Destination>, Error> {
+        let snapshot = self.snapshot(channel).await?;
+        let mut destinations: Vec<Destination> = snapshot
+            .destinations
+            .iter()
+            .map(view::destination)
+            .collect();
+        destinations.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Page::of(destinations, page, |destination| {
+            destination.name.clone()
+        }))
+    }
+
+    async fn set_destinations(
+        &self,
+        channel: &ChannelId,
+        specs: Vec<DestinationSpec>,
+    ) -> Result<(), Error> {
+        let limit = self.manager.deps().config.channels.max_destinations;
+        let handle = self.find(channel).await?;
+        let known = handle
+            .snapshot()
+            .await
+            .ok_or(Error::NotFound("channel"))?
+            .targets;
+        let standard = (self.manager.deps().standard_destinations)(channel);
+        let wanted = resolve_destinations(specs, &standard, &known, limit)?;
+        let all = standard.into_iter().chain(wanted).collect();
+        handle
+            .set_destinations(all)
+            .await
+            .ok_or(Error::NotFound("channel"))
+    }
+
+    async fn stats(&self, channel: &ChannelId) -> Result<ChannelStats, Error> {
+        let snapshot = self.snapshot(channel).await?;
+        let ingest = self.ingest(&snapshot).await;
+        Ok(view::stats(&snapshot, &ingest, self.manager.deps()))
+    }
+
+    async fn nodes(&self, page: &PageRequest) -> Result<Page<Node>, Error> {
+        let mut nodes = self.manager.deps().registry.nodes().await;
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(Page::of(nodes.iter().map(node), page, |node| {
+            node.id.clone()
+        }))
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.manager.deps().events.subscribe()
+    }
+
+    async fn readiness(&self) -> Readiness {
+        let registry = registry_check(self.manager.deps().registry.health());
+        Readiness::of(vec![registry, reachability_check(self.reachability.get())])
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.render()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signaling::types::DestinationUrl;
+
+    fn target(name: &str, url: &str) -> Target {
+        Target {
+            name: name.into(),
+            url: url.into(),
+        }
+    }
+
+    fn spec(name: &str, url: &str) -> DestinationSpec {
+        DestinationSpec {
+            name: name.into(),
+            url: DestinationUrl::new(url).expect("valid"),
+        }
+    }
+
+    #[test]
+    fn a_list_that_was_read_can_be_written_back() {
+        let standard = [target(
+            "origin",
+            "rtmp://127.0.0.1:1935/live/demo?token=secret",
+        )];
+        let known = [
+            standard[0].clone(),
+            target("cdn", "rtmps://cdn.example/app/key"),
+        ];
+        let read = known
+            .iter()
+            .map(|t| spec(&t.name, &view::redacted(&t.url)))
+            .collect();
+        assert_eq!(
+            resolve_destinations(read, &standard, &known, 8),
+            Ok(vec![known[1].clone()])
+        );
+    }
+
+    #[test]
+    fn standard_names_are_taken_and_the_limit_holds() {
+        let standard = [target("origin", "rtmp://127.0.0.1:1935/live/demo")];
+        let taken = resolve_destinations(vec![spec("origin", "rtmp://a/b/c")], &standard, &[], 8);
+        assert!(matches!(taken, Err(Error::Unprocessable(invalid)) if invalid.field == "[0].name"));
+        let many = vec![spec("a", "rtmp://a/b/c"), spec("b", "rtmp://a/b/d")];
+        assert!(resolve_destinations(many, &standard, &[], 1).is_err());
+    }
+}

@@ -1,0 +1,734 @@
+//! The shell of one channel: a task that owns its state, program and publisher, and moves what they decide.
+//!
+//! Everything about a channel happens in this task, so there are no locks. Others talk to it through [`Handle`], whose
+//! queue is bounded: a full queue makes callers wait, never the media.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use cdn_publisher::program::{Input as ProgramInput, Output as ProgramOutput};
+use cdn_publisher::publisher::{Destination, DestinationStatus};
+use cdn_publisher::{Program, ProgramStats, Publisher, SourceId};
+use media::{AccessUnit, Config as CodecConfig, Kind, Timestamp};
+use signaling::types::{ChannelId, DestinationState, EventBody, ParticipantId};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{Instrument, debug, error, info, info_span, warn};
+
+use super::manager::Deps;
+use super::state::{self, Event, Input, Limits, Output, Role, State};
+use super::view;
+use crate::clock;
+use crate::sfu::{Answer, Ingress, OfferError, SessionId};
+
+/// Requests waiting for the channel.
+const COMMANDS: usize = 64;
+/// Access units waiting for the channel: about 8 s of one host. A full queue makes the SFU drop to the next keyframe.
+const INGRESS: usize = 1_024;
+/// Units taken out of the queue at a time before timers get their turn.
+const INGRESS_BATCH: usize = 64;
+/// How often states that have no event of their own are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// How long a channel that was created by publishing lives without anybody in it.
+const EMPTY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long destinations get to take what is queued when the program ends.
+const FLUSH: Duration = Duration::from_millis(1_500);
+
+/// Why nobody was let in.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The channel refuses.
+    #[error(transparent)]
+    Refused(#[from] state::Error),
+    /// The SFU refuses.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// The channel ended meanwhile.
+    #[error("the channel has ended")]
+    Ended,
+}
+
+/// A participant as seen from outside.
+#[derive(Clone, Debug)]
+pub struct ParticipantView {
+    /// Their id.
+    pub id: ParticipantId,
+    /// Their part.
+    pub role: Role,
+    /// The session that counts, connected or not.
+    pub session: Option<SessionId>,
+    /// Media can flow.
+    pub connected: bool,
+    /// They feed the program.
+    pub on_air: bool,
+    /// When they came, wall clock in ms.
+    pub joined_at_ms: u64,
+    /// What their pictures look like.
+    pub video: Option<CodecConfig>,
+    /// What their sound looks like.
+    pub audio: Option<CodecConfig>,
+}
+
+/// A channel as seen from outside, at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its id.
+    pub id: ChannelId,
+    /// Its title.
+    pub title: String,
+    /// When it was created, wall clock in ms.
+    pub created_at_ms: u64,
+    /// Since when the program runs, wall clock in ms.
+    pub live_since_ms: Option<u64>,
+    /// A host is connected.
+    pub host_live: bool,
+    /// Everybody who is in.
+    pub participants: Vec<ParticipantView>,
+    /// Where it is to be pushed, with secrets: never shown.
+    pub targets: Vec<Destination>,
+    /// How every destination is doing, with redacted URLs.
+    pub destinations: Vec<DestinationStatus>,
+    /// The program, while it runs.
+    pub program: Option<ProgramView>,
+}
+
+/// The program as seen from outside.
+#[derive(Clone, Debug)]
+pub struct ProgramView {
+    /// Its own statistics.
+    pub stats: ProgramStats,
+    /// Keyframes published.
+    pub keyframes: u64,
+    /// DTS of the newest picture.
+    pub video_dts: Option<Timestamp>,
+    /// DTS of the newest sound.
+    pub audio_dts: Option<Timestamp>,
+}
+
+/// What others ask of a channel.
+enum Command {
+    Publish {
+        id: ParticipantId,
+        role: Option<Role>,
+        offer: String,
+        reply: Reply<Result<Answer, PublishError>>,
+    },
+    Answered(Answered),
+    Snapshot(Reply<Snapshot>),
+    Kick {
+        id: String,
+        reply: Reply<Result<(), state::Error>>,
+    },
+    SetTitle(String),
+    SetDestinations(Vec<Destination>),
+    Close(Reply<()>),
+}
+
+type Reply<T> = oneshot::Sender<T>;
+
+/// The SFU's word on an offer, on its way back to the channel.
+struct Answered {
+    id: ParticipantId,
+    role: Role,
+    result: Result<Answer, OfferError>,
+    reply: Reply<Result<Answer, PublishError>>,
+}
+
+/// Talks to the task of a channel. Cloning is cheap. Methods answer `None` when the channel has ended.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Lets a broadcaster in.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub async fn publish(
+        &self,
+        id: ParticipantId,
+        role: Option<Role>,
+        offer: String,
+    ) -> Result<Answer, PublishError> {
+        self.ask(|reply| Command::Publish {
+            id,
+            role,
+            offer,
+            reply,
+        })
+        .await
+        .unwrap_or(Err(PublishError::Ended))
+    }
+
+    /// The channel at this moment.
+    pub async fn snapshot(&self) -> Option<Snapshot> {
+        self.ask(Command::Snapshot).await
+    }
+
+    /// Removes a participant.
+    pub async fn kick(&self, id: String) -> Option<Result<(), state::Error>> {
+        self.ask(|reply| Command::Kick { id, reply }).await
+    }
+
+    /// Renames the channel.
+    pub async fn set_title(&self, title: String) -> Option<()> {
+        self.commands.send(Command::SetTitle(title)).await.ok()
+    }
+
+    /// Makes the destinations exactly these.
+    pub async fn set_destinations(&self, destinations: Vec<Destination>) -> Option<()> {
+        self.commands
+            .send(Command::SetDestinations(destinations))
+            .await
+            .ok()
+    }
+
+    /// Ends the channel: sessions are told, destinations flushed. Returns when that is done.
+    pub async fn close(&self) {
+        self.ask(Command::Close).await;
+    }
+}
+
+/// What a channel starts with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its id.
+    pub id: ChannelId,
+    /// Its title.
+    pub title: String,
+    /// Timestamp zero, on the wall clock, in ms.
+    pub epoch_ms: u64,
+    /// It came into being by somebody publishing, and goes when nobody is left.
+    pub temporary: bool,
+    /// Where the program goes.
+    pub destinations: Vec<Destination>,
+}
+
+/// Starts the task of a channel. `ended` is called once, when the channel is over for whatever reason.
+pub fn spawn(deps: Deps, setup: Setup, ended: impl FnOnce() + Send + 'static) -> Handle {
+    let (commands, requests) = mpsc::channel(COMMANDS);
+    let (sink, ingress) = mpsc::channel(INGRESS);
+    let handle = Handle {
+        commands: commands.clone(),
+    };
+    let span = info_span!(parent: None, "channel", channel = %setup.id);
+    let limits = Limits {
+        away_timeout: Duration::from_secs(deps.config.channels.away_timeout_s),
+        max_participants: deps.config.channels.max_participants,
+    };
+    let now = clock::now();
+    let task = Task {
+        state: State::new(limits),
+        joined_at: HashMap::new(),
+        sources: HashMap::new(),
+        formats: HashMap::new(),
+        next_source: 0,
+        on_air: None,
+        running: None,
+        destination_states: HashMap::new(),
+        empty_since: now,
+        closing: None,
+        next_tick: now + TICK,
+        commands,
+        sink,
+        deps,
+        setup,
+    };
+    tokio::spawn(
+        async move {
+            task.run(requests, ingress).await;
+            ended();
+        }
+        .instrument(span),
+    );
+    handle
+}
+
+/// The program while it runs.
+struct Running {
+    program: Program,
+    publisher: Publisher,
+    since_ms: u64,
+    keyframes: u64,
+    video_dts: Option<Timestamp>,
+    audio_dts: Option<Timestamp>,
+}
+
+struct Task {
+    deps: Deps,
+    setup: Setup,
+    state: State,
+    joined_at: HashMap<String, u64>,
+    sources: HashMap<SessionId, SourceId>,
+    formats: HashMap<SessionId, [Option<CodecConfig>; 2]>,
+    next_source: u64,
+    on_air: Option<SessionId>,
+    running: Option<Running>,
+    destination_states: HashMap<String, DestinationState>,
+    empty_since: Instant,
+    /// Somebody waits for the end.
+    closing: Option<Reply<()>>,
+    next_tick: Instant,
+    commands: mpsc::Sender<Command>,
+    sink: crate::sfu::Sink,
+}
+
+impl Task {
+    async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Command>,
+        mut ingress: mpsc::Receiver<(SessionId, Ingress)>,
+    ) {
+        info!("channel created");
+        let mut batch = Vec::with_capacity(INGRESS_BATCH);
+        loop {
+            let deadline = self.deadline();
+            tokio::select! {
+                biased;
+                _ = ingress.recv_many(&mut batch, INGRESS_BATCH) => {
+                    let now = clock::now();
+                    for (session, item) in batch.drain(..) {
+                        self.ingress(now, session, item);
+                    }
+                }
+                Some(command) = requests.recv() => self.command(command),
+                () = tokio::time::sleep_until(deadline.into()) => {}
+            }
+            let now = clock::now();
+            self.timeouts(now);
+            self.apply(now).await;
+            if self.closing.is_some() || (self.setup.temporary && self.is_abandoned(now)) {
+                break;
+            }
+        }
+        self.end().await;
+        if let Some(reply) = self.closing {
+            let _ = reply.send(());
+        }
+        info!("channel ended");
+    }
+
+    fn deadline(&self) -> Instant {
+        let program = self
+            .running
+            .as_ref()
+            .and_then(|running| running.program.poll_timeout());
+        [program, self.state.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .fold(self.next_tick, Instant::min)
+    }
+
+    fn timeouts(&mut self, now: Instant) {
+        self.state.handle_timeout(now);
+        if let Some(running) = &mut self.running
+            && running.program.poll_timeout().is_some_and(|at| at <= now)
+        {
+            running.program.handle_timeout(now);
+        }
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.report_destinations();
+        }
+        if !self.state.participants().is_empty() || self.running.is_some() {
+            self.empty_since = now;
+        }
+        self.drain_program();
+    }
+
+    fn is_abandoned(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.empty_since) >= EMPTY_TIMEOUT
+    }
+
+    fn ingress(&mut self, now: Instant, session: SessionId, item: Ingress) {
+        match item {
+            Ingress::Connected => self.decide(now, Input::Connected(session.0)),
+            Ingress::Closed(reason) => {
+                info!(%session, ?reason, "session closed");
+                self.decide(now, Input::Left(session.0));
+                self.formats.remove(&session);
+            }
+            Ingress::Unit(unit) => self.unit(now, session, unit),
+        }
+    }
+
+    fn decide(&mut self, now: Instant, input: Input) {
+        if let Err(error) = self.state.handle(now, input) {
+            debug!(%error, "refused by the channel");
+        }
+    }
+
+    fn unit(&mut self, now: Instant, session: SessionId, unit: AccessUnit) {
+        let formats = self.formats.entry(session).or_default();
+        let [video, audio] = formats;
+        let format = if unit.kind() == Kind::Video {
+            video
+        } else {
+            audio
+        };
+        if format.as_ref() != Some(&unit.track.config) {
+            *format = Some(unit.track.config.clone());
+        }
+        let (Some(source), Some(running)) = (self.sources.get(&session), &mut self.running) else {
+            return;
+        };
+        let source = *source;
+        if let Err(error) = running
+            .program
+            .handle(now, ProgramInput::Unit { source, unit })
+        {
+            debug!(%error, "unit refused by the program");
+        }
+        self.drain_program();
+    }
+
+    fn drain_program(&mut self) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        while let Some(output) = running.program.poll_output() {
+            match output {
+                ProgramOutput::Unit(unit) => {
+                    match unit.kind() {
+                        Kind::Video => {
+                            running.keyframes += u64::from(unit.keyframe);
+                            running.video_dts = Some(unit.dts);
+                        }
+                        Kind::Audio => running.audio_dts = Some(unit.dts),
+                    }
+                    running.publisher.send(unit);
+                }
+                ProgramOutput::RequestKeyframe { source } => {
+                    let session = self.sources.iter().find(|(_, known)| **known == source);
+                    if let Some((session, _)) = session {
+                        self.deps.sfu.request_keyframe(*session);
+                    }
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Publish {
+                id,
+                role,
+                offer,
+                reply,
+            } => self.publish(id, role, offer, reply),
+            Command::Answered(answered) => self.answered(answered),
+            Command::Snapshot(reply) => drop(reply.send(self.snapshot())),
+            Command::Kick { id, reply } => {
+                let result = self.state.handle(clock::now(), Input::Kick(id));
+                let _ = reply.send(result);
+            }
+            Command::SetTitle(title) => {
+                self.setup.title = title;
+                self.announce();
+            }
+            Command::SetDestinations(destinations) => {
+                if let Some(running) = &self.running {
+                    running.publisher.set_destinations(destinations.clone());
+                }
+                self.setup.destinations = destinations;
+                self.report_destinations();
+                self.announce();
+            }
+            Command::Close(reply) => self.closing = Some(reply),
+        }
+    }
+
+    /// The SFU answers in its own time; the channel goes on meanwhile.
+    fn publish(
+        &mut self,
+        id: ParticipantId,
+        role: Option<Role>,
+        offer: String,
+        reply: Reply<Result<Answer, PublishError>>,
+    ) {
+        let role = match self.state.admit(id.as_str(), role) {
+            Ok(role) => role,
+            Err(refused) => return drop(reply.send(Err(refused.into()))),
+        };
+        let (sfu, sink, commands) = (
+            self.deps.sfu.clone(),
+            self.sink.clone(),
+            self.commands.clone(),
+        );
+        tokio::spawn(async move {
+            let result = sfu.publish(offer, sink).await;
+            let session = result.as_ref().ok().map(|answer| answer.session);
+            let answered = Command::Answered(Answered {
+                id,
+                role,
+                result,
+                reply,
+            });
+            if commands.send(answered).await.is_err()
+                && let Some(session) = session
+            {
+                sfu.close(session).await;
+            }
+        });
+    }
+
+    fn answered(
+        &mut self,
+        Answered {
+            id,
+            role,
+            result,
+            reply,
+        }: Answered,
+    ) {
+        let result = result.map_err(PublishError::from).and_then(|answer| {
+            let join = Input::Join {
+                session: answer.session.0,
+                participant: id.as_str().to_owned(),
+                role: Some(role),
+            };
+            match self.state.handle(clock::now(), join) {
+                Ok(()) => Ok(answer),
+                Err(refused) => {
+                    self.close_session(answer.session);
+                    Err(refused.into())
+                }
+            }
+        });
+        if let Ok(answer) = &result {
+            info!(participant = %id, session = %answer.session, ?role, "session accepted");
+            self.joined_at
+                .entry(id.as_str().to_owned())
+                .or_insert_with(clock::wall_ms);
+        }
+        let session = result.as_ref().ok().map(|answer| answer.session);
+        if reply.send(result).is_err()
+            && let Some(session) = session
+        {
+            // The client hung up before its answer: nobody will ever connect.
+            self.decide(clock::now(), Input::Left(session.0));
+            self.close_session(session);
+        }
+    }
+
+    fn close_session(&self, session: SessionId) {
+        let sfu = self.deps.sfu.clone();
+        tokio::spawn(async move { sfu.close(session).await });
+    }
+
+    /// Carries out what the channel's state machine decided.
+    async fn apply(&mut self, now: Instant) {
+        while let Some(output) = self.state.poll_output() {
+            match output {
+                Output::StartProgram => self.start_program(),
+                Output::EndProgram => self.end_program().await,
+                Output::OnAir(session) => self.on_air(now, SessionId(session)),
+                Output::OffAir(session) => self.off_air(now, SessionId(session)),
+                Output::End(session) => self.close_session(SessionId(session)),
+                Output::Event(event) => self.tell(event),
+            }
+        }
+        self.drain_program();
+    }
+
+    fn start_program(&mut self) {
+        let (now, wall) = (clock::now(), clock::wall_ms());
+        let epoch = clock::wall_to_anchor(self.deps.clock, self.setup.epoch_ms, now, wall);
+        let config = self.deps.config.program.to_program();
+        let program = match Program::new(config, self.deps.clock, epoch) {
+            Ok(program) => program,
+            Err(error) => {
+                return error!(%error, "the program cannot start; the channel stays silent");
+            }
+        };
+        let publisher = Publisher::start(
+            self.setup.id.to_string(),
+            self.deps.config.publisher.to_publisher(),
+        );
+        publisher.set_destinations(self.setup.destinations.clone());
+        self.running = Some(Running {
+            program,
+            publisher,
+            since_ms: wall,
+            keyframes: 0,
+            video_dts: None,
+            audio_dts: None,
+        });
+        info!("program started");
+    }
+
+    async fn end_program(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.publisher.shutdown(FLUSH).await;
+            info!("program ended");
+        }
+        self.sources.clear();
+        self.on_air = None;
+        self.announce();
+    }
+
+    fn on_air(&mut self, now: Instant, session: SessionId) {
+        let source = SourceId(self.next_source);
+        self.next_source += 1;
+        self.sources.insert(session, source);
+        self.on_air = Some(session);
+        self.feed(now, ProgramInput::Attach { source });
+        self.deps.sfu.request_keyframe(session);
+    }
+
+    fn off_air(&mut self, now: Instant, session: SessionId) {
+        if let Some(source) = self.sources.remove(&session) {
+            self.feed(now, ProgramInput::Detach { source });
+        }
+        self.on_air = self.on_air.filter(|on_air| *on_air != session);
+    }
+
+    fn feed(&mut self, now: Instant, input: ProgramInput) {
+        if let Some(running) = &mut self.running
+            && let Err(error) = running.program.handle(now, input)
+        {
+            warn!(%error, "refused by the program");
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let snapshot = self.snapshot();
+        match event {
+            Event::Joined(id, _) => {
+                info!(participant = %id, "participant connected");
+                if let Some(joined) = snapshot.participants.iter().find(|p| p.id.as_str() == id) {
+                    self.send(EventBody::ParticipantJoined(view::participant(
+                        joined, None,
+                    )));
+                }
+            }
+            Event::Left(id, _) => {
+                info!(participant = %id, "participant left");
+                if let Ok(id) = ParticipantId::new(id) {
+                    self.send(EventBody::ParticipantLeft {
+                        id,
+                        reason: "disconnected".into(),
+                    });
+                }
+            }
+            Event::HostAway => warn!("the host is away"),
+            Event::HostLive => info!("the host is live"),
+        }
+        self.announce();
+    }
+
+    fn announce(&self) {
+        let snapshot = self.snapshot();
+        self.send(EventBody::ChannelUpdated(view::channel(
+            &snapshot, &self.deps,
+        )));
+    }
+
+    fn send(&self, body: EventBody) {
+        self.deps.events.send(Some(&self.setup.id), body);
+    }
+
+    fn report_destinations(&mut self) {
+        let statuses: Vec<_> = self
+            .destination_statuses()
+            .iter()
+            .map(view::destination)
+            .collect();
+        self.destination_states
+            .retain(|name, _| statuses.iter().any(|status| status.name == *name));
+        for status in statuses {
+            let known = self
+                .destination_states
+                .insert(status.name.clone(), status.state);
+            if known != Some(status.state) {
+                info!(destination = %status.name, state = ?status.state, error = status.last_error, "destination");
+                self.send(EventBody::DestinationUpdated(status));
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let participants = self.state.participants().iter().filter_map(|p| {
+            let session = p.live.or(p.pending).map(SessionId);
+            let [video, audio] = session
+                .and_then(|session| self.formats.get(&session))
+                .cloned()
+                .unwrap_or_default();
+            Some(ParticipantView {
+                id: ParticipantId::new(p.id.clone()).ok()?,
+                role: p.role,
+                session,
+                connected: p.live.is_some(),
+                on_air: session.is_some() && session == self.on_air,
+                joined_at_ms: self
+                    .joined_at
+                    .get(&p.id)
+                    .copied()
+                    .unwrap_or(self.setup.epoch_ms),
+                video,
+                audio,
+            })
+        });
+        let destinations = self.destination_statuses();
+        Snapshot {
+            id: self.setup.id.clone(),
+            title: self.setup.title.clone(),
+            created_at_ms: self.setup.epoch_ms,
+            live_since_ms: self.running.as_ref().map(|running| running.since_ms),
+            host_live: self.on_air.is_some(),
+            participants: participants.collect(),
+            targets: self.setup.destinations.clone(),
+            destinations,
+            program: self.running.as_ref().map(|running| ProgramView {
+                stats: running.program.stats(clock::now()),
+                keyframes: running.keyframes,
+                video_dts: running.video_dts,
+                audio_dts: running.audio_dts,
+            }),
+        }
+    }
+
+    /// URLs are redacted in the form in which the API takes them back.
+    fn destination_statuses(&self) -> Vec<DestinationStatus> {
+        let targets = self.setup.destinations.iter();
+        let Some(running) = &self.running else {
+            return targets.map(view::idle_destination).collect();
+        };
+        let mut statuses = running.publisher.status();
+        for status in &mut statuses {
+            if let Some(target) = self
+                .setup
+                .destinations
+                .iter()
+                .find(|target| target.name == status.name)
+            {
+                status.url = view::redacted(&target.url);
+            }
+        }
+        statuses
+    }
+
+    /// Tells everybody and flushes what is queued.
+    async fn end(&mut self) {
+        let sessions: Vec<SessionId> = self
+            .state
+            .participants()
+            .iter()
+            .flat_map(|p| p.live.into_iter().chain(p.pending))
+            .map(SessionId)
+            .collect();
+        for session in sessions {
+            self.deps.sfu.close(session).await;
+        }
+        if let Some(running) = self.running.take() {
+            running.publisher.shutdown(FLUSH).await;
+        }
+        self.send(EventBody::ChannelDeleted {});
+    }
+}

@@ -1,0 +1,203 @@
+//! Capture times: from the RTP time of each track to the anchor's clock (docs/timestamps.md, "Ingress").
+//!
+//! Every track has a *bias*: what is added to its RTP time to give the capture time. The bias is slewed towards
+//! ```text
+//! before the track's first sender report ("free"):   the windowed minimum of (arrival − RTP time)
+//! after it ("locked"):                               (NTP − RTP time by the newest report) + offset
+//! ```
+//! where `offset`, the sender's NTP to the anchor's clock, is shared by both tracks and itself slewed towards the
+//! windowed minimum of (arrival − NTP). Whatever the network does moves picture and sound together. When a track
+//! locks, the offset is set so that *audio* does not move; video takes the difference.
+//!
+//! Invariants:
+//! - Capture times of a track strictly increase.
+//! - They are slewed, never jumped: per second of media the offset and the bias of a free track move by at most
+//!   [`OFFSET_SLEW_PPM`], the bias of locked audio by [`AUDIO_SLEW_PPM`] (0.1 %, what the program's resampler can
+//!   follow), of locked video by [`VIDEO_SLEW_PPM`].
+//! - Only a break of the timeline itself jumps (the sender restarts its RTP clock; an error beyond [`BREAK`]), and
+//!   says so. A capture time never lies more than [`MAX_LEAD`] ahead of its arrival: a longer burst is compressed.
+//! - A sender report that contradicts its predecessor, the other track or the arrival of media is ignored; three that
+//!   agree with each other mean that the sender's clock was set, and start over from arrival times without a jump.
+
+mod minimum;
+mod track;
+
+use self::minimum::WindowedMinimum;
+pub(crate) use self::track::Media;
+use self::track::{Track, Verdict};
+
+/// Nanoseconds in a second.
+const SECOND: i64 = 1_000_000_000;
+/// How fast the shared offset may move, in parts per million of media time.
+pub(crate) const OFFSET_SLEW_PPM: i64 = 500;
+/// How fast the bias of audio may move.
+pub(crate) const AUDIO_SLEW_PPM: i64 = 1_000;
+/// How fast the bias of video may move.
+pub(crate) const VIDEO_SLEW_PPM: i64 = 10_000;
+/// An error that slewing cannot repair in reasonable time, in nanoseconds.
+pub(crate) const BREAK: i64 = SECOND;
+/// How far a capture time may lie ahead of its arrival. Senders that begin with a burst of what they have gathered are
+/// ahead; nothing downstream should have to wait for longer.
+pub(crate) const MAX_LEAD: i64 = 900_000_000;
+
+/// When a unit was captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Capture {
+    /// Nanoseconds on the anchor's clock.
+    pub(crate) nanos: i64,
+    /// The timeline broke before it.
+    pub(crate) broken: bool,
+}
+
+/// The clock of one sender.
+#[derive(Debug)]
+pub(crate) struct IngressClock {
+    video: Track,
+    audio: Track,
+    /// Sender NTP to the anchor's clock; none before the first lock.
+    offset: Option<i64>,
+    minimum: WindowedMinimum,
+    /// Newest NTP time that has slewed the offset.
+    slewed_to: i64,
+    /// NTP times are kept relative to the first report.
+    ntp_epoch: Option<u64>,
+    rejected_reports: u64,
+}
+
+impl IngressClock {
+    /// A clock for one video and one audio track with these RTP rates, in hertz.
+    pub(crate) fn new(video_hz: u32, audio_hz: u32) -> Self {
+        Self {
+            video: Track::new(video_hz, VIDEO_SLEW_PPM),
+            audio: Track::new(audio_hz, AUDIO_SLEW_PPM),
+            offset: None,
+            minimum: WindowedMinimum::default(),
+            slewed_to: i64::MIN,
+            ntp_epoch: None,
+            rejected_reports: 0,
+        }
+    }
+
+    /// A packet came by the direct way (not as a retransmission) at `arrived` on the anchor's clock.
+    pub(crate) fn handle_packet(&mut self, media: Media, timestamp: u32, arrived: i64) {
+        let track = self.track_mut(media);
+        track.handle_packet(timestamp, arrived);
+        if let Some(ntp) = track.ntp_of(timestamp) {
+            self.minimum.add(arrived, arrived.saturating_sub(ntp));
+        }
+    }
+
+    /// A sender report came at `arrived`: `ntp` (32.32 fixed point seconds) is the same moment as RTP time `rtp`.
+    pub(crate) fn handle_sender_report(&mut self, media: Media, ntp: u64, rtp: u32, arrived: i64) {
+        if ntp == 0 {
+            self.rejected_reports += 1;
+            return;
+        }
+        let epoch = *self.ntp_epoch.get_or_insert(ntp);
+        let ntp = fixed_point_nanos(ntp.wrapping_sub(epoch));
+        let offset = self.offset;
+        match self
+            .track_mut(media)
+            .handle_report(ntp, rtp, arrived, offset)
+        {
+            Verdict::Accepted => {}
+            Verdict::Locked => self.lock(media),
+            Verdict::Ignored => {}
+            Verdict::Rejected => self.rejected_reports += 1,
+            Verdict::Moved => {
+                self.rejected_reports += 1;
+                self.unlock();
+            }
+        }
+    }
+
+    /// The capture time of the next unit of a track, in decoding order; `arrived` is when its packet came.
+    pub(crate) fn capture(&mut self, media: Media, timestamp: u32, arrived: i64) -> Capture {
+        if let Some(ntp) = self.track(media).ntp_of(timestamp) {
+            self.slew_offset(ntp);
+        }
+        let offset = self.offset;
+        self.track_mut(media).capture(timestamp, arrived, offset)
+    }
+
+    /// Starts a track over: its sender restarted it with another SSRC.
+    pub(crate) fn reset_track(&mut self, media: Media) {
+        self.track_mut(media).start_over();
+    }
+
+    /// Sender reports that were not believed.
+    pub(crate) fn rejected_reports(&self) -> u64 {
+        self.rejected_reports
+    }
+
+    /// The track is mapped by sender reports.
+    #[cfg(test)]
+    pub(crate) fn is_locked(&self, media: Media) -> bool {
+        self.track(media).is_locked()
+    }
+
+    fn slew_offset(&mut self, ntp: i64) {
+        let (Some(offset), Some(target)) = (self.offset, self.minimum.get()) else {
+            return;
+        };
+        if target.saturating_sub(offset).saturating_abs() > BREAK {
+            self.unlock();
+            return;
+        }
+        if self.slewed_to != i64::MIN {
+            let progress = ntp.saturating_sub(self.slewed_to);
+            self.offset = Some(slew(offset, target, progress, OFFSET_SLEW_PPM));
+        }
+        self.slewed_to = self.slewed_to.max(ntp);
+    }
+
+    /// A track got its first report: keep audio where it is and let video take the difference.
+    fn lock(&mut self, media: Media) {
+        let keep = if self.audio.is_locked() {
+            Media::Audio
+        } else {
+            media
+        };
+        if self.offset.is_none() || keep == media {
+            self.offset = self.track(keep).offset_without_error();
+        }
+    }
+
+    /// Back to arrival times for both tracks; their biases stay, so nothing moves.
+    fn unlock(&mut self) {
+        self.video.unlock();
+        self.audio.unlock();
+        self.offset = None;
+        self.minimum = WindowedMinimum::default();
+        self.slewed_to = i64::MIN;
+    }
+
+    fn track(&self, media: Media) -> &Track {
+        match media {
+            Media::Video => &self.video,
+            Media::Audio => &self.audio,
+        }
+    }
+
+    fn track_mut(&mut self, media: Media) -> &mut Track {
+        match media {
+            Media::Video => &mut self.video,
+            Media::Audio => &mut self.audio,
+        }
+    }
+}
+
+/// `value` moved towards `target` by at most `ppm` of `progress` (nanoseconds of media, a second at most).
+fn slew(value: i64, target: i64, progress: i64, ppm: i64) -> i64 {
+    let most = progress.clamp(0, SECOND).saturating_mul(ppm) / 1_000_000;
+    value.saturating_add(target.saturating_sub(value).clamp(-most, most))
+}
+
+/// Signed nanoseconds of a wrapped difference of NTP times in 32.32 fixed point.
+fn fixed_point_nanos(difference: u64) -> i64 {
+    let scaled = i128::from(difference.cast_signed()) * i128::from(SECOND);
+    i64::try_from(scaled >> 32).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

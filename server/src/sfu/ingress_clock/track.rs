@@ -1,0 +1,251 @@
+//! One track's share of the ingress clock: unwrapped RTP time, its sender reports, and its bias.
+
+use super::minimum::WindowedMinimum;
+use super::{BREAK, Capture, MAX_LEAD, OFFSET_SLEW_PPM, SECOND, slew};
+
+/// How far a report may be from what its predecessor predicts: a fixed part and a part per elapsed time.
+const REPORT_TOLERANCE: i64 = 100_000_000;
+const REPORT_TOLERANCE_PPM: i64 = 1_000;
+/// How far from its own arrival a first report may place the present.
+const REPORT_PRESENT: i64 = 2 * SECOND;
+/// Reports that agree with each other but not with the past, before they are believed.
+const REPORTS_TO_MOVE: u32 = 3;
+
+/// Which of the two tracks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Media {
+    /// The picture.
+    Video,
+    /// The sound.
+    Audio,
+}
+
+/// What a track makes of a sender report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Believed.
+    Accepted,
+    /// Believed, and the first: the track is locked now.
+    Locked,
+    /// Nothing can be said yet, no media has come.
+    Ignored,
+    /// Not believed.
+    Rejected,
+    /// The sender's clock was set.
+    Moved,
+}
+
+/// The same moment in both times, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Report {
+    media: i64,
+    ntp: i64,
+}
+
+impl Report {
+    /// NTP − RTP time.
+    fn difference(self) -> i64 {
+        self.ntp.saturating_sub(self.media)
+    }
+
+    /// Both speak of the same clocks.
+    fn agrees(self, new: Self) -> bool {
+        let elapsed = new.ntp.saturating_sub(self.ntp).saturating_abs();
+        let tolerance = REPORT_TOLERANCE + elapsed / 1_000_000 * REPORT_TOLERANCE_PPM;
+        let error = new.difference().saturating_sub(self.difference());
+        error.saturating_abs() <= tolerance
+    }
+}
+
+/// A track of one sender.
+#[derive(Debug)]
+pub(super) struct Track {
+    hz: i64,
+    slew_ppm: i64,
+    /// Newest unwrapped RTP time, in ticks.
+    newest: Option<i64>,
+    minimum: WindowedMinimum,
+    report: Option<Report>,
+    doubted: Option<(Report, u32)>,
+    /// Capture time − RTP time; none before the first unit.
+    bias: Option<i64>,
+    /// RTP time and arrival of the last unit on this timeline, in nanoseconds.
+    last: Option<(i64, i64)>,
+    /// Capture time of the last unit.
+    last_capture: Option<i64>,
+}
+
+impl Track {
+    pub(super) fn new(hz: u32, slew_ppm: i64) -> Self {
+        Self {
+            hz: i64::from(hz.max(1)),
+            slew_ppm,
+            newest: None,
+            minimum: WindowedMinimum::default(),
+            report: None,
+            doubted: None,
+            bias: None,
+            last: None,
+            last_capture: None,
+        }
+    }
+
+    pub(super) fn is_locked(&self) -> bool {
+        self.report.is_some()
+    }
+
+    pub(super) fn handle_packet(&mut self, timestamp: u32, arrived: i64) {
+        let ticks = self.unwrap(timestamp);
+        self.newest = Some(self.newest.map_or(ticks, |newest| newest.max(ticks)));
+        let media = self.nanos(ticks);
+        self.minimum.add(arrived, arrived.saturating_sub(media));
+    }
+
+    /// The sender's NTP time (relative to the first report) of an RTP time; none while free.
+    pub(super) fn ntp_of(&self, timestamp: u32) -> Option<i64> {
+        let media = self.nanos(self.unwrap(timestamp));
+        self.report
+            .map(|report| media.saturating_add(report.difference()))
+    }
+
+    pub(super) fn handle_report(
+        &mut self,
+        ntp: i64,
+        rtp: u32,
+        arrived: i64,
+        offset: Option<i64>,
+    ) -> Verdict {
+        let Some(arrival_bias) = self.minimum.get() else {
+            return Verdict::Ignored;
+        };
+        let new = Report {
+            media: self.nanos(self.unwrap(rtp)),
+            ntp,
+        };
+        let (believed, verdict) = match self.report {
+            Some(old) => (old.agrees(new), Verdict::Accepted),
+            None => {
+                // It speaks of about now, and the other track puts that moment at about the same time.
+                let present = new.media.saturating_add(arrival_bias);
+                let now = present.abs_diff(arrived) <= REPORT_PRESENT.unsigned_abs();
+                let same = offset.is_none_or(|offset| {
+                    present.abs_diff(new.ntp.saturating_add(offset)) <= BREAK.unsigned_abs()
+                });
+                (now && same, Verdict::Locked)
+            }
+        };
+        if believed {
+            self.report = Some(new);
+            self.doubted = None;
+            return verdict;
+        }
+        self.doubt(new)
+    }
+
+    fn doubt(&mut self, new: Report) -> Verdict {
+        let count = match self.doubted {
+            Some((doubted, count)) if doubted.agrees(new) => count + 1,
+            _ => 1,
+        };
+        self.doubted = Some((new, count));
+        if count < REPORTS_TO_MOVE || self.report.is_none() {
+            return Verdict::Rejected;
+        }
+        self.doubted = None;
+        Verdict::Moved
+    }
+
+    /// The offset at which this locked track would have no error.
+    pub(super) fn offset_without_error(&self) -> Option<i64> {
+        let bias = self.bias.or(self.minimum.get())?;
+        Some(bias.saturating_sub(self.report?.difference()))
+    }
+
+    /// Back to arrival times; the bias stays, so nothing moves.
+    pub(super) fn unlock(&mut self) {
+        self.report = None;
+        self.doubted = None;
+    }
+
+    /// Forgets everything but that capture times increase.
+    pub(super) fn start_over(&mut self) {
+        self.unlock();
+        self.newest = None;
+        self.minimum = WindowedMinimum::default();
+        self.bias = None;
+        self.last = None;
+    }
+
+    pub(super) fn capture(&mut self, timestamp: u32, arrived: i64, offset: Option<i64>) -> Capture {
+        let media = self.nanos(self.unwrap(timestamp));
+        if self.is_break(media, arrived, offset) {
+            self.start_over();
+            self.handle_packet(timestamp, arrived);
+        }
+        let broken = self.last.is_none() && self.last_capture.is_some();
+        // Starting over may have changed how RTP time is unwrapped.
+        let media = self.nanos(self.unwrap(timestamp));
+        let target = self.target(offset).unwrap_or(arrived.saturating_sub(media));
+        let progress = self
+            .last
+            .map_or(0, |(previous, _)| media.saturating_sub(previous));
+        // While free, both tracks follow their minimum at one speed, so that they keep their distance.
+        let ppm = if self.report.is_some() {
+            self.slew_ppm
+        } else {
+            OFFSET_SLEW_PPM
+        };
+        let most = arrived.saturating_add(MAX_LEAD).saturating_sub(media);
+        let bias = self
+            .bias
+            .map_or(target, |bias| slew(bias, target, progress, ppm))
+            .min(most);
+        let floor = self
+            .last_capture
+            .map_or(i64::MIN, |capture| capture.saturating_add(1));
+        let nanos = media.saturating_add(bias).max(floor);
+        self.bias = Some(bias);
+        self.last = Some((media, arrived));
+        self.last_capture = Some(nanos);
+        Capture { nanos, broken }
+    }
+
+    /// What the bias should be.
+    fn target(&self, offset: Option<i64>) -> Option<i64> {
+        match (self.report, offset) {
+            (Some(report), Some(offset)) => Some(report.difference().saturating_add(offset)),
+            _ => self.minimum.get(),
+        }
+    }
+
+    /// The timeline is not the one of the unit before: it steps back, leaps ahead, or slewing would take ages.
+    fn is_break(&self, media: i64, arrived: i64, offset: Option<i64>) -> bool {
+        let (Some(bias), Some(target), Some((previous, heard))) =
+            (self.bias, self.target(offset), self.last)
+        else {
+            return false;
+        };
+        let elapsed = arrived.saturating_sub(heard).max(0);
+        let ahead = media.saturating_add(bias).saturating_sub(arrived);
+        let leaps = media > previous.saturating_add(elapsed).saturating_add(BREAK);
+        let steps_back = media < previous.saturating_sub(BREAK);
+        let hopeless = target.saturating_sub(bias) > BREAK;
+        steps_back || leaps && ahead > BREAK || hopeless
+    }
+
+    /// RTP time without its wrap, nearest to the newest one.
+    fn unwrap(&self, timestamp: u32) -> i64 {
+        let Some(newest) = self.newest else {
+            return i64::from(timestamp);
+        };
+        let [.., a, b, c, d] = newest.to_be_bytes();
+        let ahead = timestamp.wrapping_sub(u32::from_be_bytes([a, b, c, d]));
+        newest + i64::from(ahead.cast_signed())
+    }
+
+    /// Ticks in nanoseconds, rounded down.
+    fn nanos(&self, ticks: i64) -> i64 {
+        let nanos = i128::from(ticks) * i128::from(SECOND) / i128::from(self.hz);
+        i64::try_from(nanos).unwrap_or(i64::MAX)
+    }
+}

@@ -1,0 +1,126 @@
+//! Counters of the ingest, process-wide. Sessions count for themselves; the media thread publishes the differences.
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+use super::ingest::Totals;
+use super::types::CloseReason;
+
+/// Registers the help texts of this module's metrics with the recorder.
+pub fn describe_metrics() {
+    describe_gauge!(
+        "anchornet_sfu_sessions",
+        "WebRTC publishing sessions, half-open ones included"
+    );
+    describe_gauge!(
+        "anchornet_sfu_half_open_sessions",
+        "WebRTC sessions that are not connected yet"
+    );
+    describe_counter!("anchornet_sfu_offers_total", "WHIP offers, by result");
+    describe_counter!(
+        "anchornet_sfu_closed_total",
+        "WebRTC sessions ended, by reason"
+    );
+    describe_counter!("anchornet_sfu_packets_total", "Media packets accepted");
+    describe_counter!(
+        "anchornet_sfu_duplicate_packets_total",
+        "Media packets that came again or too late"
+    );
+    describe_counter!("anchornet_sfu_lost_packets_total", "Media packets given up");
+    describe_counter!(
+        "anchornet_sfu_recovered_packets_total",
+        "Media packets that came by retransmission"
+    );
+    describe_counter!("anchornet_sfu_nacks_total", "Media packets asked for again");
+    describe_counter!("anchornet_sfu_plis_total", "Keyframes asked for");
+    describe_counter!(
+        "anchornet_sfu_malformed_packets_total",
+        "Media packets with a payload that cannot be used"
+    );
+    describe_counter!(
+        "anchornet_sfu_rejected_sender_reports_total",
+        "Sender reports that were not believed"
+    );
+    describe_counter!(
+        "anchornet_sfu_unroutable_datagrams_total",
+        "Datagrams that belong to no session"
+    );
+    describe_counter!(
+        "anchornet_sfu_sink_drops_total",
+        "Access units dropped because their receiver was full"
+    );
+    describe_counter!(
+        "anchornet_sfu_engine_panics_total",
+        "Sessions ended because the WebRTC engine panicked"
+    );
+}
+
+pub(super) fn offer(result: &'static str) {
+    counter!("anchornet_sfu_offers_total", "result" => result).increment(1);
+}
+
+pub(super) fn closed(reason: CloseReason) {
+    let reason = match reason {
+        CloseReason::Requested => "requested",
+        CloseReason::PeerClosed => "peer_closed",
+        CloseReason::Timeout => "timeout",
+        CloseReason::NeverConnected => "never_connected",
+        CloseReason::Failed => "failed",
+        CloseReason::SinkGone => "sink_gone",
+        CloseReason::Shutdown => "shutdown",
+    };
+    counter!("anchornet_sfu_closed_total", "reason" => reason).increment(1);
+}
+
+pub(super) fn sessions(all: usize, half_open: usize) {
+    let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    gauge!("anchornet_sfu_sessions").set(number(all));
+    gauge!("anchornet_sfu_half_open_sessions").set(number(half_open));
+}
+
+pub(super) fn unroutable(count: u64) {
+    counter!("anchornet_sfu_unroutable_datagrams_total").increment(count);
+}
+
+pub(super) fn sink_drops(count: u64) {
+    counter!("anchornet_sfu_sink_drops_total").increment(count);
+}
+
+pub(super) fn engine_panic() {
+    counter!("anchornet_sfu_engine_panics_total").increment(1);
+}
+
+/// Publishes what a session has counted since `before`.
+pub(super) fn media(before: &Totals, now: &Totals) {
+    let values = [
+        ("anchornet_sfu_packets_total", before.packets, now.packets),
+        (
+            "anchornet_sfu_duplicate_packets_total",
+            before.duplicates,
+            now.duplicates,
+        ),
+        ("anchornet_sfu_lost_packets_total", before.lost, now.lost),
+        (
+            "anchornet_sfu_recovered_packets_total",
+            before.recovered,
+            now.recovered,
+        ),
+        ("anchornet_sfu_nacks_total", before.nacks, now.nacks),
+        ("anchornet_sfu_plis_total", before.plis, now.plis),
+        (
+            "anchornet_sfu_malformed_packets_total",
+            before.malformed,
+            now.malformed,
+        ),
+        (
+            "anchornet_sfu_rejected_sender_reports_total",
+            before.rejected_reports,
+            now.rejected_reports,
+        ),
+    ];
+    for (name, before, now) in values {
+        let difference = now.saturating_sub(before);
+        if difference > 0 {
+            counter!(name).increment(difference);
+        }
+    }
+}

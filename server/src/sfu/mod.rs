@@ -1,0 +1,267 @@
+//! WebRTC ingest: WHIP offers in, access units on the anchor's clock out.
+//!
+//! One UDP socket and one media thread serve every session. [`Sfu`] is a handle to that thread; it never blocks and
+//! never panics when the thread is gone. The WebRTC engine is named only in `engine`, the socket only in
+//! `socket`; everything between them (SDP, receive buffer, depacketizers, clock) is sans-IO.
+//!
+//! Invariants:
+//! - A session delivers [`Ingress::Connected`] at most once and first, [`Ingress::Closed`] exactly once and last.
+//! - A full sink never blocks the media thread: video is dropped to the next keyframe, audio packet by packet.
+//! - What one peer sends costs bounded memory and can end only its own session.
+
+mod config;
+mod delivery;
+mod demux;
+mod depacketize;
+mod engine;
+mod ingest;
+mod ingress_clock;
+mod metrics;
+mod packet;
+mod path;
+mod receive;
+mod sdp;
+mod session;
+mod socket;
+mod table;
+mod types;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+
+use ::media::Clock;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use self::delivery::Delivery;
+use self::engine::Identity;
+use self::sdp::answer::{self, Local};
+use self::sdp::fragment::Fragment;
+use self::sdp::{Credentials, Offer};
+use self::session::Session;
+use self::socket::Command;
+use self::table::Table;
+
+pub use config::Config;
+pub use metrics::describe_metrics;
+pub use types::{
+    Answer, CloseReason, Ingress, OfferError, PatchError, Patched, SessionId, SessionStats,
+    StreamStats,
+};
+
+/// The receiving end's handle: units of all its sessions arrive tagged with the session.
+pub type Sink = mpsc::Sender<(SessionId, Ingress)>;
+
+/// Handle to the media thread. Cloning is cheap; the thread ends with [`Sfu::shutdown`] or with the last handle.
+#[derive(Clone)]
+pub struct Sfu {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// What offers are answered with, away from the media thread.
+struct Shared {
+    config: Config,
+    clock: Clock,
+    identity: Identity,
+    local: SocketAddr,
+    candidates: Vec<SocketAddr>,
+}
+
+impl Sfu {
+    /// Binds the socket and starts the media thread.
+    ///
+    /// # Errors
+    /// When the socket cannot be bound, no certificate can be made, or the thread cannot be started.
+    pub fn start(config: Config, clock: Clock) -> io::Result<Self> {
+        let identity = Identity::generate().map_err(io::Error::other)?;
+        let socket = socket::bind(&config)?;
+        let local = socket.local_addr()?;
+        let candidates = socket::candidates(&config, local)?;
+        let table = Table::new(&config, candidates.clone());
+        let (commands, receiver) = mpsc::channel(socket::MAX_COMMANDS);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
+        thread::Builder::new()
+            .name("sfu".to_owned())
+            .spawn(move || {
+                if let Err(error) = runtime.block_on(socket::run(socket, table, receiver)) {
+                    tracing::error!(%error, "the media thread has ended");
+                }
+            })?;
+        let shared = Shared {
+            config,
+            clock,
+            identity,
+            local,
+            candidates,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            commands,
+        })
+    }
+
+    /// The bound UDP address.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.shared.local
+    }
+
+    /// The addresses that answers advertise as ICE candidates.
+    #[must_use]
+    pub fn advertised(&self) -> Vec<SocketAddr> {
+        self.shared.candidates.clone()
+    }
+
+    /// Accepts a WHIP offer; media goes to `sink` from then on.
+    ///
+    /// An offer must have H.264; without an audio section the programme gets silence, with one it must have Opus.
+    ///
+    /// # Errors
+    /// [`OfferError`]; nothing is left behind then.
+    pub async fn publish(&self, offer: String, sink: Sink) -> Result<Answer, OfferError> {
+        let result = self.accept(&offer, sink).await;
+        metrics::offer(match &result {
+            Ok(_) => "accepted",
+            Err(error) => error.label(),
+        });
+        result
+    }
+
+    async fn accept(&self, offer: &str, sink: Sink) -> Result<Answer, OfferError> {
+        let Shared {
+            config,
+            clock,
+            identity,
+            candidates,
+            ..
+        } = self.shared.as_ref();
+        if offer.len() > config.max_sdp_bytes {
+            return Err(OfferError::TooLarge {
+                size: offer.len(),
+                limit: config.max_sdp_bytes,
+            });
+        }
+        let offer = Offer::parse(offer)?;
+        let session = Session::accept(socket::now(), *clock, offer, identity, config)
+            .map_err(|error| OfferError::Engine(error.to_string()))?;
+        let id = SessionId(Uuid::new_v4());
+        let (number, _) = Uuid::new_v4().as_u64_pair();
+        let answer = Answer {
+            session: id,
+            etag: session.etag(),
+            sdp: answer::render(
+                session.offer(),
+                &Local {
+                    credentials: session.credentials(),
+                    fingerprint: identity.fingerprint(),
+                    candidates,
+                    session: number >> 1,
+                    start_bitrate_kbps: config.start_bitrate_kbps,
+                    max_bitrate_kbps: config.max_bitrate_kbps,
+                },
+            ),
+        };
+        let (reply, taken_up) = oneshot::channel();
+        let command = Command::Open {
+            id,
+            session: Box::new(session),
+            delivery: Delivery::new(id, sink),
+            reply,
+        };
+        self.send(command).await.ok_or(OfferError::Stopped)?;
+        taken_up.await.map_err(|_| OfferError::Stopped)??;
+        Ok(answer)
+    }
+
+    /// Trickled candidates (answered by `None`) or an ICE restart (answered by a fragment), RFC 9725 §4.3.
+    ///
+    /// # Errors
+    /// [`PatchError`]; the session is unchanged then.
+    pub async fn patch(
+        &self,
+        session: SessionId,
+        if_match: Option<String>,
+        fragment: String,
+    ) -> Result<Option<Patched>, PatchError> {
+        let limit = self.shared.config.max_sdp_bytes;
+        if fragment.len() > limit {
+            return Err(PatchError::TooLarge {
+                size: fragment.len(),
+                limit,
+            });
+        }
+        let fragment = Fragment::parse(&fragment).map_err(PatchError::BadFragment)?;
+        let (reply, result) = oneshot::channel();
+        let command = Command::Patch {
+            id: session,
+            if_match,
+            fragment,
+            fresh: Credentials {
+                ufrag: random_hex(8),
+                pwd: random_hex(16),
+            },
+            reply,
+        };
+        self.send(command).await.ok_or(PatchError::Stopped)?;
+        result.await.map_err(|_| PatchError::Stopped)?
+    }
+
+    /// Ends a session, telling the peer. Unknown sessions are ignored.
+    pub async fn close(&self, session: SessionId) {
+        let (reply, done) = oneshot::channel();
+        let command = Command::Close { id: session, reply };
+        if self.send(command).await.is_some() {
+            let _ = done.await;
+        }
+    }
+
+    /// Asks the publisher for a keyframe, at most once per `keyframe_min_interval_ms`. Never blocks: when the media
+    /// thread is that busy, the request is dropped.
+    pub fn request_keyframe(&self, session: SessionId) {
+        let _ = self.commands.try_send(Command::Keyframe { id: session });
+    }
+
+    /// How a session is doing; `None` when there is no such session.
+    pub async fn stats(&self, session: SessionId) -> Option<SessionStats> {
+        let (reply, stats) = oneshot::channel();
+        let command = Command::Stats { id: session, reply };
+        self.send(command).await?;
+        stats.await.ok().flatten()
+    }
+
+    /// Ends every session, telling the peers, and stops the media thread.
+    pub async fn shutdown(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.send(Command::Shutdown { reply }).await.is_some() {
+            let _ = done.await;
+        }
+    }
+
+    async fn send(&self, command: Command) -> Option<()> {
+        self.commands.send(command).await.ok()
+    }
+}
+
+/// This many random bytes in hexadecimal.
+fn random_hex(bytes: usize) -> String {
+    (0..bytes)
+        .map(|_| format!("{:02x}", rand::random::<u8>()))
+        .collect()
+}
+
+impl std::fmt::Debug for Sfu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sfu")
+            .field("local", &self.shared.local)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,375 @@
+//! One media section of an offer, and the transport that all sections share.
+
+use bytes::Bytes;
+
+use super::{Codec, Credentials, Extension, FEEDBACK, Offer, Section, Setup, Taken};
+use crate::sfu::ingress_clock::Media;
+use crate::sfu::types::OfferError;
+
+/// Most payload types that are taken up in one section.
+const MAX_CODECS: usize = 16;
+/// Longest format parameters that are read.
+const MAX_PARAMETERS: usize = 4_096;
+/// Longest tag, fragment or password that is repeated.
+const MAX_TOKEN: usize = 256;
+
+/// The lines of the session or of a section.
+#[derive(Debug, Default)]
+pub(super) struct Lines<'a> {
+    lines: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn push(&mut self, kind: &'a str, value: &'a str) {
+        self.lines.push((kind, value));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Values of all `a=name:value` lines (empty for a bare `a=name`).
+    pub(super) fn attributes<'b>(&'b self, name: &'b str) -> impl Iterator<Item = &'a str> + 'b {
+        self.lines.iter().filter_map(move |(kind, value)| {
+            let rest = value.strip_prefix(name).filter(|_| *kind == "a")?;
+            if rest.is_empty() {
+                return Some(rest);
+            }
+            rest.strip_prefix(':').map(str::trim)
+        })
+    }
+
+    fn attribute(&self, name: &str) -> Option<&'a str> {
+        self.attributes(name).next()
+    }
+
+    /// `a=name:<payload type> value` for one payload type.
+    fn of_payload<'b>(
+        &'b self,
+        name: &'b str,
+        payload_type: u8,
+    ) -> impl Iterator<Item = &'a str> + 'b {
+        self.attributes(name).filter_map(move |value| {
+            let (number, rest) = value.split_once(' ')?;
+            let all = number == "*" && name == "rtcp-fb";
+            (all || number.parse() == Ok(payload_type)).then(|| rest.trim())
+        })
+    }
+
+    /// Encoding names of the section, in order.
+    pub(super) fn codec_names(&self) -> Vec<String> {
+        self.attributes("rtpmap")
+            .filter_map(|value| value.split_once(' '))
+            .filter_map(|(_, map)| map.split('/').next())
+            .filter(|name| is_token(name))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+/// Reads a section; `taken` is set when it can be taken up.
+pub(super) fn parse(session: &Lines<'_>, block: &Lines<'_>) -> Result<Section, OfferError> {
+    let bad = |why: &str| OfferError::BadSdp(format!("in an m= line: {why}"));
+    let line = block.lines.first().map_or("", |(_, value)| *value);
+    let mut fields = line.split_ascii_whitespace();
+    let (Some(name), Some(port), Some(protocol), Some(first_format)) =
+        (fields.next(), fields.next(), fields.next(), fields.next())
+    else {
+        return Err(bad("it needs media, port, protocol and formats"));
+    };
+    let tokens = [name, protocol, first_format];
+    if !tokens.iter().all(|token| is_token(token)) {
+        return Err(bad("a field has characters that it must not have"));
+    }
+    let number = port.split('/').next().unwrap_or_default();
+    let Ok(port) = number.parse::<u16>() else {
+        return Err(bad("the port is not a number"));
+    };
+    let mid = block.attribute("mid");
+    if mid.is_some_and(|mid| !is_token(mid)) {
+        return Err(OfferError::BadSdp("a mid is not a token".to_owned()));
+    }
+    let live = port != 0 || block.attribute("bundle-only").is_some();
+    let secure = protocol.contains("TLS/RTP/SAVP");
+    let media = match name {
+        "video" => Some(Media::Video),
+        "audio" => Some(Media::Audio),
+        _ => None,
+    };
+    let formats: Vec<u8> = std::iter::once(first_format)
+        .chain(fields)
+        .filter_map(|format| format.parse().ok())
+        .collect();
+    Ok(Section {
+        name: name.to_owned(),
+        protocol: protocol.to_owned(),
+        first_format: first_format.to_owned(),
+        mid: mid.map(str::to_owned),
+        taken: media
+            .filter(|_| live && secure && is_sent(session, block))
+            .and_then(|media| take(media, block, &formats)),
+    })
+}
+
+/// Whether the client sends in this section; `sendrecv` is the default (RFC 8866 §6.7).
+fn is_sent(session: &Lines<'_>, block: &Lines<'_>) -> bool {
+    const DIRECTIONS: [(&str, bool); 4] = [
+        ("sendonly", true),
+        ("sendrecv", true),
+        ("recvonly", false),
+        ("inactive", false),
+    ];
+    let of = |lines: &Lines<'_>| {
+        DIRECTIONS
+            .iter()
+            .find(|(name, _)| lines.attribute(name).is_some())
+            .map(|(_, sends)| *sends)
+    };
+    of(block).or_else(|| of(session)).unwrap_or(true)
+}
+
+fn take(media: Media, block: &Lines<'_>, formats: &[u8]) -> Option<Taken> {
+    let mut codecs: Vec<Codec> = formats
+        .iter()
+        .filter_map(|payload_type| codec(media, block, *payload_type))
+        .take(MAX_CODECS)
+        .collect();
+    // Fragmentation makes pictures independent of the path's packet size: prefer it, else keep the client's order.
+    codecs.sort_by_key(|codec| media == Media::Video && packetization_mode(&codec.parameters) != 1);
+    let parameter_sets = codecs
+        .iter()
+        .filter_map(|codec| parameter(&codec.parameters, "sprop-parameter-sets"))
+        .flat_map(|sets| sets.split(',').take(8))
+        .filter_map(base64)
+        .map(Bytes::from)
+        .collect();
+    (!codecs.is_empty()).then(|| Taken {
+        media,
+        codecs,
+        extensions: extensions(block),
+        parameter_sets,
+        reduced_size: block.attribute("rtcp-rsize").is_some(),
+    })
+}
+
+fn codec(media: Media, block: &Lines<'_>, payload_type: u8) -> Option<Codec> {
+    // Numbers whose marker bit would make them look like RTCP are unusable (RFC 5761 §4).
+    if payload_type > 127 || (64..=95).contains(&payload_type) {
+        return None;
+    }
+    let map = block.of_payload("rtpmap", payload_type).next()?;
+    let expected = match media {
+        Media::Video => "h264/90000",
+        Media::Audio => "opus/48000/2",
+    };
+    let parameters = block.of_payload("fmtp", payload_type).next().unwrap_or("");
+    let sane = parameters.len() <= MAX_PARAMETERS
+        && parameters.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    if !map.eq_ignore_ascii_case(expected)
+        || !sane
+        || media == Media::Video && !is_usable_h264(parameters)
+    {
+        return None;
+    }
+    let offered: Vec<&str> = block.of_payload("rtcp-fb", payload_type).collect();
+    Some(Codec {
+        payload_type,
+        rtx: retransmission(block, payload_type),
+        parameters: parameters.to_owned(),
+        feedback: FEEDBACK
+            .into_iter()
+            .filter(|feedback| offered.contains(feedback))
+            .collect(),
+        is_google: offered.contains(&"goog-remb"),
+    })
+}
+
+/// The payload type that retransmits `payload_type` (RFC 4588 §8.6).
+fn retransmission(block: &Lines<'_>, payload_type: u8) -> Option<u8> {
+    block.attributes("fmtp").find_map(|value| {
+        let (number, rest) = value.split_once(' ')?;
+        let associated: u8 = parameter(rest, "apt")?.parse().ok()?;
+        let number: u8 = number.parse().ok()?;
+        let is_rtx = block
+            .of_payload("rtpmap", number)
+            .any(|map| map.eq_ignore_ascii_case("rtx/90000"));
+        let usable = number <= 127 && !(64..=95).contains(&number) && number != payload_type;
+        (associated == payload_type && is_rtx && usable).then_some(number)
+    })
+}
+
+/// Baseline, main, extended and high: what 8-bit 4:2:0 decoders of browsers have.
+fn is_usable_h264(parameters: &str) -> bool {
+    let profile = match parameter(parameters, "profile-level-id") {
+        Some(id) => id
+            .get(..2)
+            .filter(|_| id.len() == 6 && id.bytes().all(|byte| byte.is_ascii_hexdigit())),
+        None => Some("42"), // RFC 6184 §8.1
+    };
+    let profile = profile.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+    matches!(profile, Some(66 | 77 | 88 | 100)) && packetization_mode(parameters) <= 1
+}
+
+fn packetization_mode(parameters: &str) -> u8 {
+    parameter(parameters, "packetization-mode").map_or(0, |mode| mode.parse().unwrap_or(u8::MAX))
+}
+
+/// One of `name=value;…`.
+pub(crate) fn parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
+    parameters.split(';').find_map(|parameter| {
+        let (key, value) = parameter.trim().split_once('=')?;
+        key.eq_ignore_ascii_case(name).then_some(value.trim())
+    })
+}
+
+fn extensions(block: &Lines<'_>) -> Vec<(u8, Extension)> {
+    let mut taken: Vec<(u8, Extension)> = Vec::new();
+    for value in block.attributes("extmap") {
+        if let Some((id, extension)) = extension(value)
+            && !taken
+                .iter()
+                .any(|(held, known)| *held == id || *known == extension)
+        {
+            taken.push((id, extension));
+        }
+    }
+    taken
+}
+
+fn extension(value: &str) -> Option<(u8, Extension)> {
+    let (id, uri) = value.split_once(' ')?;
+    let id: u8 = id.split('/').next()?.parse().ok()?;
+    let uri = uri.split_ascii_whitespace().next()?;
+    let known = [Extension::TransportSequence, Extension::Mid]
+        .into_iter()
+        .find(|extension| extension.uri() == uri)?;
+    (1..=14).contains(&id).then_some((id, known))
+}
+
+/// Credentials, certificate and role: of the first section taken up, else of the session.
+pub(super) fn transport(
+    session: &Lines<'_>,
+    blocks: &[Lines<'_>],
+    sections: Vec<Section>,
+) -> Result<Offer, OfferError> {
+    let missing = |what: &str| OfferError::BadSdp(format!("it has no {what}"));
+    let block = sections
+        .iter()
+        .position(|section| section.taken.is_some())
+        .and_then(|index| blocks.get(index))
+        .unwrap_or(session);
+    // With BUNDLE only the first section of the group needs to carry them (RFC 9143 §7.1.3).
+    let find = |name: &'static str| {
+        block
+            .attribute(name)
+            .or_else(|| session.attribute(name))
+            .or_else(|| blocks.iter().find_map(|block| block.attribute(name)))
+    };
+    let credentials = Credentials {
+        ufrag: find("ice-ufrag").unwrap_or_default().to_owned(),
+        pwd: find("ice-pwd").unwrap_or_default().to_owned(),
+    };
+    check_credentials(&credentials).map_err(missing)?;
+    if find("rtcp-mux").is_none() {
+        return Err(OfferError::Unsupported("rtcp-mux is required".to_owned()));
+    }
+    let fingerprints = || {
+        [block, session]
+            .into_iter()
+            .chain(blocks)
+            .flat_map(|lines| lines.attributes("fingerprint"))
+    };
+    let Some(fingerprint) = fingerprints().find_map(sha256_fingerprint) else {
+        return Err(if fingerprints().next().is_some() {
+            OfferError::Unsupported("the fingerprint must be a well-formed sha-256".to_owned())
+        } else {
+            missing("fingerprint")
+        });
+    };
+    let setup = match find("setup") {
+        Some("active") => Setup::Active,
+        Some("passive") => Setup::Passive,
+        Some("actpass") | None => Setup::ActPass,
+        Some(_) => return Err(OfferError::BadSdp("its setup is unknown".to_owned())),
+    };
+    Ok(Offer {
+        credentials,
+        fingerprint,
+        setup,
+        sections,
+        allow_mixed: session.attribute("extmap-allow-mixed").is_some(),
+    })
+}
+
+/// Lengths of RFC 8839 §5.4, and no character that would end the field or the STUN user name (some senders use
+/// characters beyond ice-char). The error names what is wrong.
+pub(super) fn check_credentials(credentials: &Credentials) -> Result<(), &'static str> {
+    let usable = |text: &str, least: usize| {
+        (least..=MAX_TOKEN).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b':')
+    };
+    if !usable(&credentials.ufrag, 4) {
+        return Err("usable ice-ufrag");
+    }
+    if !usable(&credentials.pwd, 22) {
+        return Err("usable ice-pwd");
+    }
+    Ok(())
+}
+
+/// `sha-256 AA:BB:…` as the colon-separated part.
+fn sha256_fingerprint(value: &str) -> Option<String> {
+    let (algorithm, hex) = value.split_once(' ')?;
+    let hex = hex.trim();
+    let well_formed = hex.len() == 32 * 3 - 1
+        && hex
+            .split(':')
+            .all(|byte| byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    (algorithm.eq_ignore_ascii_case("sha-256") && well_formed).then(|| hex.to_ascii_uppercase())
+}
+
+/// Printable, without separators: a token of RFC 8866 §9, or the slashes of a protocol.
+fn is_token(text: &str) -> bool {
+    (1..=MAX_TOKEN).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"\"(),:;<=>@".contains(&byte))
+}
+
+/// Base64 with or without padding (RFC 4648 §4).
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim().trim_end_matches('=');
+    let mut out = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut held) = (0_u32, 0_u32);
+    for byte in text.bytes() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6 | u32::from(value)) & 0xffff;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.push(u8::try_from(bits >> held & 0xff).unwrap_or(0));
+        }
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_of_rfc_4648() {
+        assert_eq!(base64("Zm9vYg==").as_deref(), Some(&b"foob"[..]));
+        assert_eq!(base64("Zm9vYmFy").as_deref(), Some(&b"foobar"[..]));
+        assert_eq!(base64("Zm9v!"), None);
+    }
+}

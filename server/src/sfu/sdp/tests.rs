@@ -1,0 +1,171 @@
+//! Offers of real clients, refusals, and mutation.
+
+use proptest::prelude::*;
+
+use super::answer::{Local, render};
+use super::fragment::Fragment;
+use super::{Credentials, Offer, Setup};
+use crate::sfu::ingress_clock::Media;
+use crate::sfu::types::OfferError;
+
+const FFMPEG: &str = include_str!("offers/ffmpeg.sdp");
+const CHROMIUM: &str = include_str!("offers/chromium.sdp");
+
+fn answer(offer: &str) -> String {
+    let offer = Offer::parse(offer).expect("accepted");
+    let credentials = Credentials {
+        ufrag: "abcd".to_owned(),
+        pwd: "0123456789012345678901".to_owned(),
+    };
+    render(
+        &offer,
+        &Local {
+            credentials: &credentials,
+            fingerprint: "00:11",
+            candidates: &["127.0.0.1:8189".parse().expect("address")],
+            session: 1,
+            start_bitrate_kbps: 2_500,
+            max_bitrate_kbps: 8_000,
+        },
+    )
+}
+
+#[test]
+fn ffmpeg_waits_for_our_handshake() {
+    let offer = Offer::parse(FFMPEG).expect("accepted");
+    assert_eq!(offer.setup, Setup::Passive);
+    assert!(offer.taken(Media::Video).is_some() && offer.taken(Media::Audio).is_some());
+    insta::assert_snapshot!(answer(FFMPEG).replace("\r\n", "\n"));
+}
+
+#[test]
+fn chromium_gets_all_its_h264_and_nothing_else() {
+    insta::assert_snapshot!(answer(CHROMIUM).replace("\r\n", "\n"));
+}
+
+#[test]
+fn vp8_only_is_refused_by_name() {
+    let offer = CHROMIUM.replace("H264/90000", "VP8/90000");
+    let Err(OfferError::NoH264 { offered }) = Offer::parse(&offer) else {
+        panic!("must be refused")
+    };
+    assert!(
+        offered.contains("VP8") && !offered.contains("rtx"),
+        "{offered}"
+    );
+    assert_eq!(OfferError::NoH264 { offered }.status(), 422);
+}
+
+#[test]
+fn audio_without_opus_is_refused_and_no_audio_is_silence() {
+    let offer = FFMPEG.replace("opus/48000/2", "PCMU/8000");
+    assert!(
+        matches!(Offer::parse(&offer), Err(OfferError::NoOpus { offered }) if offered == "PCMU")
+    );
+    let at = FFMPEG.find("m=audio").expect("has audio");
+    let video = FFMPEG.find("m=video").expect("has video");
+    let offer = format!("{}{}", &FFMPEG[..at], &FFMPEG[video..]);
+    let offer = Offer::parse(&offer).expect("video alone is accepted");
+    assert!(offer.taken(Media::Audio).is_none());
+    let audio_only = Offer::parse(&FFMPEG[..video]);
+    assert!(matches!(audio_only, Err(OfferError::NoH264 { offered }) if offered == "nothing"));
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    for (from, to, expected) in [
+        ("v=0", "v=1", "v=0"),
+        ("a=ice-pwd:", "a=ice-nope:", "ice-pwd"),
+        ("a=fingerprint:", "a=nope:", "fingerprint"),
+        ("sha-256", "sha-1", "sha-256"),
+        ("a=rtcp-mux", "a=nope", "rtcp-mux"),
+        ("a=group:BUNDLE", "a=group:LS", "BUNDLE"),
+        ("a=setup:passive", "a=setup:aggressive", "setup"),
+        ("m=video 9", "m=video nine", "port"),
+        ("t=0 0", "hello", "x=value"),
+    ] {
+        let error = Offer::parse(&FFMPEG.replace(from, to))
+            .expect_err(to)
+            .to_string();
+        assert!(error.contains(expected), "{to}: {error}");
+    }
+    assert!(Offer::parse("").is_err());
+    assert!(Offer::parse("v=0\r\n").is_err());
+}
+
+#[test]
+fn unused_sections_are_rejected_in_their_place() {
+    let offer =
+        format!("{CHROMIUM}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:9\r\n");
+    let answer = answer(&offer);
+    assert!(answer.contains("m=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\n"));
+    assert!(answer.contains("a=group:BUNDLE 0 1\r\n"));
+}
+
+#[test]
+fn fragments() {
+    let trickle = "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\nm=audio 9 RTP/AVP 0\r\n\
+        a=mid:0\r\na=candidate:1 1 udp 2122260223 192.0.2.1 61764 typ host generation 0\r\n\
+        a=end-of-candidates\r\n";
+    let fragment = Fragment::parse(trickle).expect("valid");
+    assert_eq!(fragment.candidates, 1);
+    assert_eq!(fragment.credentials.expect("has them").ufrag, "EsAw");
+    assert!(Fragment::parse("").is_err());
+    assert!(Fragment::parse("garbage").is_err());
+    assert!(Fragment::parse("a=candidate:1\r\n").is_err());
+}
+
+proptest! {
+    /// Mutated offers: no panic, and what is accepted can be answered line by line.
+    #[test]
+    fn mutation_is_survived(
+        chromium in any::<bool>(),
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<char>(), 0_u8..4), 1..24),
+    ) {
+        let mut text: Vec<char> = if chromium { CHROMIUM } else { FFMPEG }.chars().collect();
+        for (at, value, how) in edits {
+            if text.is_empty() {
+                break;
+            }
+            let at = at.index(text.len());
+            match how {
+                0 => text[at] = value,
+                1 => text.insert(at, value),
+                2 => {
+                    text.remove(at);
+                }
+                _ => text.truncate(text.len() - at / 20),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        if Offer::parse(&text).is_ok() {
+            let answer = answer(&text);
+            for line in answer.split("\r\n").filter(|line| !line.is_empty()) {
+                let well_formed = line.split_once('=').is_some_and(|(kind, _)| kind.len() == 1);
+                prop_assert!(well_formed, "{:?}", line);
+                prop_assert!(!line.contains(['\r', '\n']));
+            }
+        }
+    }
+
+    /// Lines dropped, doubled and shuffled.
+    #[test]
+    fn rearranged_lines_are_survived(order in proptest::collection::vec(0_usize..200, 0..250)) {
+        let lines: Vec<&str> = CHROMIUM.lines().collect();
+        let text: String = std::iter::once("v=0")
+            .chain(order.iter().filter_map(|at| lines.get(*at).copied()))
+            .map(|line| format!("{line}\r\n"))
+            .collect();
+        let _ = Offer::parse(&text);
+    }
+
+    /// Any text at all.
+    #[test]
+    fn noise_is_survived(text in "\\PC{0,400}", lines in proptest::collection::vec("[a-z]=[ -~]{0,60}", 0..40)) {
+        let _ = Offer::parse(&text);
+        let _ = Fragment::parse(&text);
+        let text = format!("v=0\r\n{}", lines.join("\r\n"));
+        let _ = Offer::parse(&text);
+        let _ = Fragment::parse(&text);
+    }
+}

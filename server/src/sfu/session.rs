@@ -1,0 +1,356 @@
+//! One publishing session: engine, path and media together. Sans-IO; the media thread moves its bytes.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use media::{AccessUnit, Clock};
+
+use super::config::Config;
+use super::demux::{Check, is_proof};
+use super::engine::{Engine, EngineError, Event, Identity, stun};
+use super::ingest::{self, Ingest, Totals};
+use super::path::Path;
+use super::sdp::fragment::Fragment;
+use super::sdp::{Credentials, Offer};
+use super::types::{CloseReason, PatchError, SessionStats};
+
+/// A longer silence is not waited for, whatever is configured.
+const MAX_PATIENCE: Duration = Duration::from_secs(86_400);
+
+/// What a session gives.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// ICE and DTLS are up.
+    Connected,
+    /// A unit to deliver.
+    Unit(AccessUnit),
+    /// A datagram to send.
+    Transmit(SocketAddr, BytesMut),
+    /// From now on this address speaks for the session.
+    Proven(SocketAddr),
+    /// This address does not speak for the session any more.
+    Forgotten(SocketAddr),
+    /// From now on this SSRC is the session's.
+    Ssrc(u32),
+    /// It is over; nothing follows.
+    Closed(CloseReason),
+}
+
+/// A publishing session.
+pub(crate) struct Session {
+    offer: Offer,
+    engine: Engine,
+    path: Path,
+    ingest: Ingest,
+    /// Our credentials in the engine's ICE session, and in the one that has been restarted beside it, if any.
+    local: Credentials,
+    restarted: Option<Credentials>,
+    /// Of the peer, in the newest ICE session.
+    remote: Credentials,
+    /// Counts ICE sessions; the entity tag is made of it.
+    generation: u32,
+    outputs: VecDeque<Output>,
+    ssrcs: Vec<u32>,
+    connected: bool,
+    closed: bool,
+    heard: Instant,
+    /// How long it may be silent: until it is connected, and after.
+    patience: [Duration; 2],
+}
+
+impl Session {
+    /// Accepts an offer.
+    ///
+    /// # Errors
+    /// When the engine refuses it.
+    pub(crate) fn accept(
+        now: Instant,
+        clock: Clock,
+        offer: Offer,
+        identity: &Identity,
+        config: &Config,
+    ) -> Result<Self, EngineError> {
+        let (engine, local) = Engine::accept(now, &offer, identity)?;
+        let ingest = Ingest::new(
+            &offer,
+            clock,
+            Duration::from_millis(config.keyframe_interval_ms),
+            Duration::from_millis(config.keyframe_min_interval_ms),
+        );
+        Ok(Self {
+            remote: offer.credentials.clone(),
+            offer,
+            engine,
+            path: Path::default(),
+            ingest,
+            local,
+            restarted: None,
+            generation: 0,
+            outputs: VecDeque::new(),
+            ssrcs: Vec::new(),
+            connected: false,
+            closed: false,
+            heard: now,
+            patience: [config.half_open_timeout_ms, config.session_timeout_ms]
+                .map(|ms| Duration::from_millis(ms).min(MAX_PATIENCE)),
+        })
+    }
+
+    /// Our ICE credentials.
+    pub(crate) fn credentials(&self) -> &Credentials {
+        self.restarted.as_ref().unwrap_or(&self.local)
+    }
+
+    /// What was offered.
+    pub(crate) fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// Entity tag of the present ICE session, quotes included; it tells nothing that a client could use.
+    pub(crate) fn etag(&self) -> String {
+        format!("\"ice-{}-{}\"", self.generation, self.local.ufrag)
+    }
+
+    /// Takes a check from `from`. What the engine says to it goes back there, whatever the path is.
+    pub(crate) fn handle_check(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        check: &Check<'_>,
+        datagram: &[u8],
+    ) {
+        if let Some(local) = &self.restarted
+            && check.ufrag == Some(local.ufrag.as_str())
+        {
+            if let Some(answer) = stun::answer(datagram, from, &local.pwd) {
+                self.handle_proof(now, from, check);
+                let answer = BytesMut::from(answer.as_slice());
+                self.outputs.push_back(Output::Transmit(from, answer));
+            }
+            return;
+        }
+        // What was queued before must not be taken for the answer.
+        self.flush();
+        self.engine
+            .handle_datagram(now, self.path.to_engine(from), datagram);
+        while let Some((to, datagram)) = self.engine.poll_transmit() {
+            if is_proof(&datagram, &check.transaction) {
+                self.handle_proof(now, from, check);
+                self.outputs.push_back(Output::Transmit(from, datagram));
+            } else {
+                let to = self.path.return_address().unwrap_or(to);
+                self.outputs.push_back(Output::Transmit(to, datagram));
+            }
+        }
+        self.advance(now);
+    }
+
+    /// A check from `from` has been authenticated.
+    fn handle_proof(&mut self, now: Instant, from: SocketAddr, check: &Check<'_>) {
+        self.heard = now;
+        if let Some(forgotten) = self.path.handle_proof(now, from, check.nominates) {
+            self.outputs.push_back(Output::Forgotten(forgotten));
+        }
+        self.outputs.push_back(Output::Proven(from));
+    }
+
+    /// Takes an answer to a check of the engine's own.
+    pub(crate) fn handle_answer(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        self.engine
+            .handle_datagram(now, self.path.to_engine(from), datagram);
+        self.advance(now);
+    }
+
+    /// Takes DTLS or media from `from`.
+    pub(crate) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        self.path.handle_media(now, from);
+        self.engine
+            .handle_datagram(now, self.path.to_engine(from), datagram);
+        let is_dtls = datagram.first().is_some_and(|first| *first < 64);
+        if is_dtls && self.path.return_address() == Some(from) {
+            self.heard = now;
+        }
+        self.advance(now);
+        if is_dtls && let Some(event) = self.engine.poll_peer_closed() {
+            self.handle_event(now, event);
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.engine.handle_timeout(now);
+        self.ingest.handle_timeout(now);
+        self.advance(now);
+        if now >= self.gives_up_at() {
+            self.finish(if self.connected {
+                CloseReason::Timeout
+            } else {
+                CloseReason::NeverConnected
+            });
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub(crate) fn poll_timeout(&mut self) -> Instant {
+        [self.engine.poll_timeout(), self.ingest.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .fold(self.gives_up_at(), Instant::min)
+    }
+
+    /// What to do next.
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Somebody downstream needs a keyframe.
+    pub(crate) fn request_keyframe(&mut self, now: Instant) {
+        self.ingest.request_keyframe(now);
+        self.advance(now);
+    }
+
+    /// Like [`Self::request_keyframe`], at the next occasion.
+    pub(crate) fn want_keyframe(&mut self) {
+        self.ingest.want_keyframe();
+    }
+
+    /// Trickled candidates, or an ICE restart when the client's credentials are new: then `fresh` become ours. Gives the
+    /// user fragment that is no longer in use, if it was a restart (empty when there is none).
+    ///
+    /// # Errors
+    /// [`PatchError`]; the session is unchanged then.
+    pub(crate) fn patch(
+        &mut self,
+        if_match: Option<&str>,
+        fragment: &Fragment,
+        fresh: Credentials,
+    ) -> Result<Option<String>, PatchError> {
+        let if_match = if_match.ok_or(PatchError::PreconditionRequired)?;
+        let etag = self.etag();
+        let matches = if_match
+            .split(',')
+            .map(str::trim)
+            .any(|tag| tag == "*" || tag == etag || tag == etag.trim_matches('"'));
+        if !matches {
+            return Err(PatchError::PreconditionFailed);
+        }
+        let restart = fragment
+            .credentials
+            .as_ref()
+            .filter(|credentials| **credentials != self.remote);
+        let Some(remote) = restart else {
+            return Ok(None);
+        };
+        self.remote = remote.clone();
+        self.generation += 1;
+        let replaced = self.restarted.replace(fresh);
+        Ok(Some(replaced.map(|old| old.ufrag).unwrap_or_default()))
+    }
+
+    /// Ends the session, telling the peer.
+    pub(crate) fn close(&mut self, reason: CloseReason) {
+        self.finish(reason);
+    }
+
+    /// Everything that routes lead to: user fragments, addresses, SSRCs.
+    pub(crate) fn routes(&self) -> (Vec<&str>, Vec<SocketAddr>, &[u32]) {
+        let locals = std::iter::once(&self.local).chain(&self.restarted);
+        (
+            locals.map(|local| local.ufrag.as_str()).collect(),
+            self.path.proven().collect(),
+            &self.ssrcs,
+        )
+    }
+
+    /// How it is doing.
+    pub(crate) fn stats(&self, now: Instant) -> SessionStats {
+        let mut stats = SessionStats {
+            connected: self.connected,
+            remote_address: self.path.return_address(),
+            ..SessionStats::default()
+        };
+        self.ingest.stats(now, &mut stats);
+        stats
+    }
+
+    /// Totals for the process-wide counters.
+    pub(crate) fn totals(&self) -> Totals {
+        self.ingest.totals()
+    }
+
+    fn gives_up_at(&self) -> Instant {
+        let [half_open, silent] = self.patience;
+        self.heard + if self.connected { silent } else { half_open }
+    }
+
+    /// Moves events and requests between engine and media until both rest, then collects what is to be sent.
+    fn advance(&mut self, now: Instant) {
+        while let Some(event) = self.engine.poll_event() {
+            self.handle_event(now, event);
+        }
+        while let Some(output) = self.ingest.poll_output() {
+            match output {
+                ingest::Output::Unit(unit) => self.outputs.push_back(Output::Unit(unit)),
+                ingest::Output::Nack { ssrc, sequences } => {
+                    self.engine.send_nack(ssrc, &sequences);
+                }
+                ingest::Output::Pli { ssrc } => self.engine.send_pli(ssrc),
+            }
+        }
+        self.flush();
+    }
+
+    fn handle_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Connected => {
+                self.connected = true;
+                self.heard = now;
+                self.outputs.push_back(Output::Connected);
+            }
+            Event::Closed { by_peer } => self.finish(if by_peer {
+                CloseReason::PeerClosed
+            } else {
+                CloseReason::Failed
+            }),
+            Event::Rtp {
+                media,
+                ssrc,
+                packet,
+            } => {
+                self.heard = now;
+                if !self.ssrcs.contains(&ssrc) && self.ssrcs.len() < super::path::MAX_ADDRESSES {
+                    self.ssrcs.push(ssrc);
+                    self.outputs.push_back(Output::Ssrc(ssrc));
+                }
+                self.ingest.handle_packet(now, media, ssrc, packet);
+            }
+            Event::SenderReport {
+                media,
+                ntp,
+                rtp,
+                arrived,
+            } => {
+                self.heard = now;
+                self.ingest.handle_sender_report(media, ntp, rtp, arrived);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        while let Some((to, datagram)) = self.engine.poll_transmit() {
+            let to = self.path.return_address().unwrap_or(to);
+            self.outputs.push_back(Output::Transmit(to, datagram));
+        }
+    }
+
+    fn finish(&mut self, reason: CloseReason) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        self.engine.close();
+        self.flush();
+        self.outputs.push_back(Output::Closed(reason));
+    }
+}

@@ -1,0 +1,271 @@
+//! The shell: one UDP socket, one thread, commands from [`super::Sfu`] handles. Everything it decides, `table` decides.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, oneshot};
+
+use super::config::Config;
+use super::delivery::Delivery;
+use super::sdp::Credentials;
+use super::sdp::fragment::Fragment;
+use super::session::Session;
+use super::table::Table;
+use super::types::{CloseReason, OfferError, PatchError, Patched, SessionId, SessionStats};
+
+/// Counters and gauges are published this often.
+const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+/// Receive calls before commands and deadlines get their turn.
+const MAX_BATCHES: usize = 16;
+/// Commands that may wait; beyond it callers wait.
+pub(super) const MAX_COMMANDS: usize = 256;
+
+/// What handles ask of the media thread.
+pub(super) enum Command {
+    /// Take up a session.
+    Open {
+        id: SessionId,
+        session: Box<Session>,
+        delivery: Delivery,
+        reply: oneshot::Sender<Result<(), OfferError>>,
+    },
+    /// Trickle or restart.
+    Patch {
+        id: SessionId,
+        if_match: Option<String>,
+        fragment: Fragment,
+        /// Ours, if it is a restart.
+        fresh: Credentials,
+        reply: oneshot::Sender<Result<Option<Patched>, PatchError>>,
+    },
+    /// End a session.
+    Close {
+        id: SessionId,
+        reply: oneshot::Sender<()>,
+    },
+    /// Ask for a keyframe.
+    Keyframe { id: SessionId },
+    /// How is it doing?
+    Stats {
+        id: SessionId,
+        reply: oneshot::Sender<Option<SessionStats>>,
+    },
+    /// End everything.
+    Shutdown { reply: oneshot::Sender<()> },
+}
+
+/// Binds the socket with large kernel buffers.
+pub(super) fn bind(config: &Config) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(config.bind),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if config.bind.is_ipv6() {
+        // One socket for both families where the system allows it.
+        let _ = socket.set_only_v6(false);
+    }
+    // The kernel grants what its limits allow; less is no reason not to start.
+    let _ = socket.set_recv_buffer_size(config.socket_buffer_bytes);
+    let _ = socket.set_send_buffer_size(config.socket_buffer_bytes);
+    socket.set_nonblocking(true)?;
+    socket.bind(&config.bind.into())?;
+    Ok(socket.into())
+}
+
+/// What answers advertise for a socket bound to `local`.
+pub(super) fn candidates(config: &Config, local: SocketAddr) -> io::Result<Vec<SocketAddr>> {
+    let mut ips: Vec<IpAddr> = config.external_ips.clone();
+    if ips.is_empty() && !local.ip().is_unspecified() {
+        ips.push(local.ip());
+    }
+    if ips.is_empty() {
+        let both = local.is_ipv6();
+        for interface in if_addrs::get_if_addrs()? {
+            let ip = interface.ip();
+            let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+            if !interface.is_loopback() && !link_local && (ip.is_ipv4() || both) {
+                ips.push(ip);
+            }
+        }
+        // Without a network there is still this machine.
+        if ips.is_empty() {
+            ips.push(IpAddr::from([127, 0, 0, 1]));
+        }
+    }
+    ips.sort_by_key(IpAddr::is_ipv6);
+    ips.dedup();
+    Ok(ips
+        .into_iter()
+        .map(|ip| SocketAddr::new(ip, local.port()))
+        .collect())
+}
+
+/// The media thread's loop; returns after [`Command::Shutdown`] or when all handles are gone.
+pub(super) async fn run(
+    socket: std::net::UdpSocket,
+    mut table: Table,
+    mut commands: mpsc::Receiver<Command>,
+) -> io::Result<()> {
+    let state = UdpSocketState::new((&socket).into())?;
+    let is_v6 = socket.local_addr()?.is_ipv6();
+    let socket = UdpSocket::from_std(socket)?;
+    let mut wire = Wire {
+        socket,
+        state,
+        is_v6,
+        buffers: vec![0; BATCH_SIZE * BUFFER],
+    };
+    let mut metrics = tokio::time::interval(METRICS_INTERVAL);
+    metrics.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let deadline = table.poll_timeout();
+        tokio::select! {
+            biased;
+            command = commands.recv() => match command {
+                Some(Command::Shutdown { reply }) => {
+                    table.close_all(now(), CloseReason::Shutdown);
+                    wire.send(&mut table);
+                    let _ = reply.send(());
+                    return Ok(());
+                }
+                Some(command) => handle(&mut table, command),
+                None => {
+                    table.close_all(now(), CloseReason::Shutdown);
+                    wire.send(&mut table);
+                    return Ok(());
+                }
+            },
+            () = sleep_until(deadline) => table.handle_timeout(now()),
+            ready = wire.socket.readable() => {
+                ready?;
+                wire.receive(&mut table);
+                table.handle_timeout(now());
+            }
+            _ = metrics.tick() => table.publish_metrics(),
+        }
+        wire.send(&mut table);
+    }
+}
+
+fn handle(table: &mut Table, command: Command) {
+    // A caller that has gone away does not need its reply.
+    match command {
+        Command::Open {
+            id,
+            session,
+            delivery,
+            reply,
+        } => {
+            let _ = reply.send(table.open(now(), id, *session, delivery));
+        }
+        Command::Patch {
+            id,
+            if_match,
+            fragment,
+            fresh,
+            reply,
+        } => {
+            let _ = reply.send(table.patch(id, if_match.as_deref(), &fragment, fresh));
+        }
+        Command::Close { id, reply } => {
+            table.close(now(), id, CloseReason::Requested);
+            let _ = reply.send(());
+        }
+        Command::Keyframe { id } => table.request_keyframe(now(), id),
+        Command::Stats { id, reply } => {
+            let _ = reply.send(table.stats(now(), id));
+        }
+        Command::Shutdown { reply } => drop(reply),
+    }
+}
+
+/// Room for one receive: what the kernel may coalesce from one sender.
+const BUFFER: usize = 65_536;
+
+/// The socket with its batching.
+struct Wire {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    is_v6: bool,
+    buffers: Vec<u8>,
+}
+
+impl Wire {
+    fn receive(&mut self, table: &mut Table) {
+        for _ in 0..MAX_BATCHES {
+            let mut meta = [RecvMeta::default(); BATCH_SIZE];
+            let mut slices: Vec<IoSliceMut<'_>> = self
+                .buffers
+                .chunks_exact_mut(BUFFER)
+                .map(IoSliceMut::new)
+                .collect();
+            let received = self.socket.try_io(Interest::READABLE, || {
+                self.state
+                    .recv((&self.socket).into(), &mut slices, &mut meta)
+            });
+            drop(slices);
+            // Errors other than "nothing there" are about earlier sends (ICMP); the socket is fine.
+            let Ok(count) = received else { return };
+            let now = now();
+            for (buffer, meta) in self.buffers.chunks_exact(BUFFER).zip(&meta).take(count) {
+                let from = canonical(meta.addr);
+                let filled = buffer.get(..meta.len).unwrap_or_default();
+                for datagram in filled.chunks(meta.stride.max(1)) {
+                    table.handle_datagram(now, from, datagram);
+                }
+            }
+            self.send(table);
+        }
+    }
+
+    /// Sends what waits. Feedback is small and rare, so one call per datagram; what does not fit is dropped, as a
+    /// network would.
+    fn send(&self, table: &mut Table) {
+        while let Some((to, datagram)) = table.poll_transmit() {
+            let transmit = Transmit {
+                destination: if self.is_v6 { mapped(to) } else { to },
+                ecn: None,
+                contents: &datagram,
+                segment_size: None,
+                src_ip: None,
+            };
+            let _ = self.socket.try_io(Interest::WRITABLE, || {
+                self.state.try_send((&self.socket).into(), &transmit)
+            });
+        }
+    }
+}
+
+/// IPv4 as IPv4, also when it comes through a socket of both families.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// IPv4 as a socket of both families wants it.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the shell reads the clock for the state machines"
+)]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
