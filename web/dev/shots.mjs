@@ -1,0 +1,180 @@
+// Takes screenshots of every page in every state, by desktop and phone, light and dark: look at them after a change. Checks
+// them for accessibility (axe) and sideways scrolling at the same time.
+//
+//   node dev/shots.mjs [--out DIR] [--only NAME] [--port 8080]     needs `npm run build` and /usr/bin/chromium
+import { spawn } from "node:child_process";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { chromium } from "playwright-core";
+
+const option = (name, otherwise) => {
+  const at = process.argv.indexOf(`--${name}`);
+  return at < 0 ? otherwise : process.argv[at + 1];
+};
+const out = path.resolve(option("out", ".cache/shots"));
+const only = option("only", "");
+const port = Number(option("port", "8080"));
+const browserPath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const FLAGS =
+  "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking " +
+  "--disable-component-update --disable-sync --use-fake-device-for-media-stream --use-fake-ui-for-media-stream " +
+  "--autoplay-policy=no-user-gesture-required --allow-loopback-in-peer-connection";
+
+const VIEWS = {
+  "desk-light": { viewport: { width: 1440, height: 900 }, colorScheme: "light" },
+  "desk-dark": { viewport: { width: 1440, height: 900 }, colorScheme: "dark" },
+  "phone-light": { viewport: { width: 360, height: 740 }, colorScheme: "light", hasTouch: true },
+  "phone-dark": { viewport: { width: 360, height: 740 }, colorScheme: "dark", hasTouch: true },
+};
+
+/** Answers WHIP offers with a peer connection in another page, because the mock has no media. */
+async function answerWhip(context) {
+  const peer = await context.newPage();
+  await peer.goto("about:blank");
+  await context.route("**/whip/**", async (route) => {
+    const request = route.request();
+    if (request.method() !== "POST") return route.fulfill({ status: 200 });
+    const sdp = await peer.evaluate(async (offer) => {
+      const connection = new RTCPeerConnection();
+      window.peers = [...(window.peers ?? []), connection];
+      await connection.setRemoteDescription({ type: "offer", sdp: offer });
+      await connection.setLocalDescription(await connection.createAnswer());
+      await new Promise((resolve) => {
+        if (connection.iceGatheringState === "complete") resolve();
+        connection.onicegatheringstatechange = () =>
+          connection.iceGatheringState === "complete" && resolve();
+      });
+      return connection.localDescription.sdp;
+    }, request.postData());
+    return route.fulfill({
+      status: 201,
+      headers: { "Content-Type": "application/sdp", Location: "/whip/demo/session" },
+      body: sdp,
+    });
+  });
+}
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** What axe finds, one line each. */
+async function violations(page) {
+  await page.evaluate(axe);
+  const result = await page.evaluate(() =>
+    window.axe.run(document, { resultTypes: ["violations"] }),
+  );
+  return result.violations.map(
+    ({ id, help, nodes }) => `${id}: ${help} (${nodes.map((n) => n.target.join(" ")).join("; ")})`,
+  );
+}
+
+const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+const SHOTS = [
+  { name: "console-empty", scenario: "empty", url: "/" },
+  { name: "console-denied", scenario: "denied", url: "/" },
+  { name: "console-broken", scenario: "broken", url: "/" },
+  { name: "console-list", scenario: "live", url: "/", waitMs: 3500 },
+  { name: "console-channel", scenario: "live", url: "/#/channels/demo", waitMs: 9000, full: true },
+  { name: "console-missing", scenario: "live", url: "/#/channels/nowhere", waitMs: 1500 },
+  {
+    name: "console-create",
+    scenario: "live",
+    url: "/#/new/a%20b",
+    act: (page) => page.getByRole("button", { name: "Create channel" }).click(),
+  },
+  {
+    name: "console-destination",
+    scenario: "live",
+    url: "/#/channels/demo",
+    act: async (page) => {
+      await page.getByRole("button", { name: "Add", exact: true }).click();
+      await page.getByLabel("Address with stream key").fill("rtmp://host");
+      await page.getByRole("button", { name: "Add destination" }).click();
+    },
+    waitMs: 1500,
+  },
+  {
+    name: "console-health",
+    scenario: "live",
+    url: "/",
+    act: (page) => page.getByRole("button", { name: "Degraded" }).click(),
+  },
+  { name: "studio-start", scenario: "live", url: "/studio/demo" },
+  {
+    name: "studio-refused",
+    scenario: "live",
+    url: "/studio/demo?source=pattern&autostart=1",
+    waitMs: 2500,
+  },
+  {
+    name: "studio-live",
+    scenario: "live",
+    whip: true,
+    url: "/studio/demo?source=pattern&autostart=1&size=640x360",
+    waitMs: 6000,
+    full: true,
+  },
+  { name: "watch-flv", scenario: "live", url: "/watch/demo", waitMs: 5000, full: true },
+  { name: "watch-hls", scenario: "live", url: "/watch/demo?player=hls", waitMs: 6000 },
+  { name: "watch-waiting", scenario: "live", url: "/watch/tomorrow", waitMs: 2000 },
+  { name: "watch-off", scenario: "live", url: "/watch/demo?autoplay=0" },
+];
+
+async function shoot(browser, shot, base) {
+  for (const [view, settings] of Object.entries(VIEWS)) {
+    const context = await browser.newContext({
+      ...settings,
+      permissions: ["camera", "microphone"],
+    });
+    if (shot.whip) await answerWhip(context);
+    const page = await context.newPage();
+    page.on("console", (message) => {
+      if (message.type() === "error") console.log(`  ${shot.name} ${view}: ${message.text()}`);
+    });
+    page.on("pageerror", (error) => console.log(`  ${shot.name} ${view}: ${error}`));
+    await page.goto(base + shot.url);
+    await wait(800);
+    if (shot.act) await shot.act(page);
+    await wait(shot.waitMs ?? 300);
+    await page.screenshot({
+      path: path.join(out, `${shot.name}.${view}.png`),
+      fullPage: shot.full,
+    });
+    const wide = await page.evaluate(
+      () => document.documentElement.scrollWidth > document.documentElement.clientWidth,
+    );
+    if (wide) console.log(`  ${shot.name} ${view}: scrolls sideways`);
+    for (const line of await violations(page)) console.log(`  ${shot.name} ${view}: ${line}`);
+    await context.close();
+  }
+  console.log(shot.name);
+}
+
+mkdirSync(out, { recursive: true });
+const browser = await chromium.launch({ executablePath: browserPath, args: FLAGS.split(" ") });
+for (const scenario of ["empty", "denied", "broken", "live"]) {
+  const shots = SHOTS.filter((shot) => shot.scenario === scenario && shot.name.includes(only));
+  if (shots.length === 0) continue;
+  const mock = spawn(
+    process.execPath,
+    [
+      path.join(import.meta.dirname, "mock.mjs"),
+      "--dist",
+      "--port",
+      String(port),
+      "--scenario",
+      scenario,
+    ],
+    { stdio: ["ignore", "pipe", "inherit"] },
+  );
+  await new Promise((resolve) => mock.stdout.once("data", resolve));
+  if (scenario === "live") await wait(7000);
+  try {
+    for (const shot of shots) await shoot(browser, shot, `http://127.0.0.1:${port}`);
+  } finally {
+    mock.kill("SIGTERM");
+    await new Promise((resolve) => mock.once("exit", resolve));
+  }
+}
+await browser.close();

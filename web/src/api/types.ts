@@ -1,0 +1,194 @@
+// The JSON of the HTTP API, as `signaling/src/types` defines it and /api/v1/openapi.json describes it. One file, so
+// that a change of the contract is one change here. Times are RFC 3339 text in UTC.
+
+export type ChannelState = "idle" | "live" | "away";
+export type Mode = "solo" | "collab";
+export type Role = "host" | "guest";
+
+export interface Page<T> {
+  readonly items: readonly T[];
+  readonly next?: string;
+}
+
+/** Absolute URLs, or paths when the node that answers also serves viewers. */
+export interface Playback {
+  readonly flv: string;
+  readonly ws_flv: string;
+  readonly hls: string;
+}
+
+export interface Viewers {
+  readonly total: number;
+  readonly flv: number;
+  readonly ws_flv: number;
+  readonly hls: number;
+  readonly rtmp: number;
+  readonly whep: number;
+}
+
+export interface Channel {
+  readonly id: string;
+  readonly title: string;
+  readonly mode: Mode;
+  readonly state: ChannelState;
+  readonly node: string;
+  readonly created_at: string;
+  readonly live_since?: string;
+  readonly host?: string;
+  readonly participants: number;
+  readonly destinations: number;
+  readonly viewers: Viewers;
+  readonly playback: Playback;
+}
+
+export interface ChannelCreate {
+  readonly id: string;
+  readonly title?: string;
+  readonly destinations?: readonly DestinationSpec[];
+}
+
+export interface DestinationSpec {
+  readonly url: string;
+  readonly name: string;
+}
+
+export type DestinationState = "idle" | "connecting" | "live" | "backoff" | "refused" | "stopped";
+
+export interface Destination {
+  readonly name: string;
+  /** Without credentials: the stream key is shown as `***`. */
+  readonly url: string;
+  readonly state: DestinationState;
+  readonly attempts: number;
+  readonly last_error: string | null;
+  readonly next_attempt_at: string | null;
+  readonly connected_at: string | null;
+  readonly bytes_sent: number;
+  readonly dropped_units: number;
+}
+
+export type ParticipantState = "connecting" | "live" | "away";
+
+export interface IngestStats {
+  readonly video_bitrate_bps: number;
+  readonly audio_bitrate_bps: number;
+  readonly fps: number;
+  readonly video_codec: string;
+  readonly audio_codec: string;
+  readonly width: number;
+  readonly height: number;
+  readonly packets_received: number;
+  readonly packets_lost: number;
+  readonly packets_repaired: number;
+  /** Before repair, 0 to 1. */
+  readonly loss_ratio: number;
+  readonly jitter_ms: number;
+  readonly rtt_ms: number;
+  readonly nacks_sent: number;
+  readonly plis_sent: number;
+  readonly keyframes: number;
+  readonly dropped_units: number;
+}
+
+export interface Participant {
+  readonly id: string;
+  readonly role: Role;
+  readonly state: ParticipantState;
+  readonly protocol: string;
+  readonly joined_at: string;
+  readonly muted: boolean;
+  readonly volume: number;
+  readonly on_program: boolean;
+  readonly video?: { readonly codec: string; readonly width: number; readonly height: number };
+  readonly audio?: {
+    readonly codec: string;
+    readonly sample_rate_hz: number;
+    readonly channels: number;
+  };
+  readonly ingest?: IngestStats;
+}
+
+export interface ProgramStats {
+  readonly source: "none" | "host" | "mix" | "slate";
+  readonly fps: number;
+  readonly video_bitrate_bps: number;
+  readonly audio_bitrate_bps: number;
+  readonly width: number;
+  readonly height: number;
+  readonly audio_level: { readonly rms_dbfs: number; readonly peak_dbfs: number };
+  readonly silence_samples: number;
+  readonly concealed_samples: number;
+  readonly video_units: number;
+  readonly audio_units: number;
+  readonly keyframes: number;
+  readonly dropped_units: number;
+  readonly video_dts_ms: number;
+  readonly audio_dts_ms: number;
+  readonly program_delay_ms: number;
+  readonly switches: number;
+}
+
+export interface ChannelStats {
+  readonly channel: string;
+  readonly at: string;
+  readonly uptime_ms: number;
+  readonly mode: Mode;
+  readonly state: ChannelState;
+  readonly program: ProgramStats;
+  readonly participants: readonly {
+    readonly id: string;
+    readonly role: Role;
+    readonly state: ParticipantState;
+    readonly ingest: IngestStats;
+  }[];
+  readonly destinations: readonly {
+    readonly name: string;
+    readonly state: DestinationState;
+    readonly bitrate_bps: number;
+    readonly bytes_sent: number;
+    readonly dropped_units: number;
+  }[];
+  readonly viewers: Viewers;
+}
+
+export interface Node {
+  readonly id: string;
+  readonly url: string;
+  readonly roles: readonly ("anchor" | "origin")[];
+  readonly version: string;
+  readonly started_at: string;
+  readonly seen_at: string;
+  readonly channels: number;
+  readonly sessions: number;
+}
+
+export interface Readiness {
+  readonly ready: boolean;
+  readonly status: "ready" | "degraded" | "not_ready";
+  readonly checks: readonly {
+    readonly name: string;
+    readonly status: "ok" | "degraded" | "failed";
+    readonly detail: string;
+  }[];
+}
+
+interface EventBase {
+  readonly id: number;
+  readonly at: string;
+  readonly channel?: string;
+}
+
+/** What `GET /api/v1/events` sends; kinds that are not known here are ignored. */
+export type ApiEvent = EventBase &
+  (
+    | { readonly type: "channel.created" | "channel.updated"; readonly data: Channel }
+    | { readonly type: "channel.deleted" | "resync"; readonly data: Record<string, never> }
+    | { readonly type: "participant.joined" | "participant.updated"; readonly data: Participant }
+    | {
+        readonly type: "participant.left";
+        readonly data: { readonly id: string; readonly reason: string };
+      }
+    | { readonly type: "destination.updated"; readonly data: Destination }
+    | { readonly type: "mode.switched" | "layout.changed"; readonly data: unknown }
+    | { readonly type: "readiness.changed"; readonly data: Readiness }
+  );

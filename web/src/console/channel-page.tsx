@@ -1,0 +1,254 @@
+// One channel in full.
+
+import { useState } from "preact/hooks";
+import { api } from "../api/client";
+import { token } from "../api/token";
+import type { Channel, ChannelStats } from "../api/types";
+import { Plot } from "../charts/plot";
+import { axisFromZero, fixedAxis } from "../charts/scale";
+import * as format from "../lib/format";
+import { Icon } from "../ui/icon";
+import { showToast } from "../ui/toast";
+import { Badge, CopyField, Facts, Notice } from "../ui/widgets";
+import { nowMs } from "./clock";
+import { recipes, whipUrl } from "./commands";
+import { Confirm } from "./confirm";
+import { Destinations } from "./destinations";
+import { Participants } from "./participants";
+import { Preview } from "./preview";
+import { go, LIST_HREF, newHref } from "./route";
+import { CHANNEL_STATES, uptimeMs } from "./states";
+import { type Detail, HISTORY_MS, type Store } from "./store";
+import { TitleDialog } from "./title-dialog";
+
+const SOURCES = { none: "nothing yet", host: "host", mix: "mix", slate: "slate" } as const;
+
+/** Round values of an axis: 1.5 Mb/s, 250 kb/s, 0. */
+function bitrateTick(value: number): string {
+  if (value === 0) return "0";
+  return value < 1e6 ? `${value / 1e3} kb/s` : `${value / 1e6} Mb/s`;
+}
+
+function largest(points: readonly { readonly value: number }[]): number {
+  return points.reduce((most, { value }) => Math.max(most, value), 0);
+}
+
+function Plots({ detail }: { detail: Detail }) {
+  const { history } = detail;
+  // The server's clock marks the samples, so the newest one is "now"; clocks of two machines differ.
+  const now = history.video.last?.atMs ?? nowMs.value;
+  const common = { spanMs: HISTORY_MS, nowMs: now };
+  return (
+    <section class="card stack" aria-label="Program over the last three minutes">
+      <h2>Program</h2>
+      <div class="plots">
+        <Plot
+          {...common}
+          title="Bitrate"
+          lines={[
+            { name: "video", series: history.video, colour: "--accent" },
+            { name: "audio", series: history.audio, colour: "--warn" },
+          ]}
+          axis={axisFromZero(largest(history.video.points), 500_000)}
+          format={format.bitrate}
+          tick={bitrateTick}
+        />
+        <Plot
+          {...common}
+          title="Frame rate"
+          lines={[{ name: "fps", series: history.fps, colour: "--accent" }]}
+          axis={axisFromZero(largest(history.fps.points), 30)}
+          format={format.fps}
+          tick={(value) => `${value} fps`}
+        />
+        <Plot
+          {...common}
+          title="Sound level"
+          lines={[
+            { name: "RMS", series: history.rms, colour: "--accent" },
+            { name: "peak", series: history.peak, colour: "--warn" },
+          ]}
+          axis={fixedAxis(-60, 0, [-60, -30, 0])}
+          format={(value) => (value <= -90 ? "silent" : `${Math.round(value)} dB`)}
+          tick={(value) => `${value} dB`}
+        />
+      </div>
+    </section>
+  );
+}
+
+function programFacts(channel: Channel, stats: ChannelStats | undefined) {
+  const program = stats?.program;
+  const viewers = stats?.viewers ?? channel.viewers;
+  return [
+    { name: "On air", value: format.duration(uptimeMs(channel, nowMs.value)) },
+    { name: "Mode", value: channel.mode === "solo" ? "Solo" : "Collab" },
+    { name: "Source", value: program ? SOURCES[program.source] : format.DASH },
+    { name: "Picture", value: format.size(program?.width, program?.height) },
+    { name: "Viewers", value: format.count(viewers.total) },
+    { name: "FLV / WS-FLV / HLS", value: `${viewers.flv} / ${viewers.ws_flv} / ${viewers.hls}` },
+    { name: "Program delay", value: format.millis(program?.program_delay_ms) },
+    {
+      name: "Silence inserted",
+      value: program ? format.seconds(program.silence_samples / 48_000) : format.DASH,
+    },
+  ];
+}
+
+function Publish({ channel }: { channel: Channel }) {
+  const needsToken = token() !== undefined;
+  return (
+    <section class="card stack" aria-label="Publish">
+      <h2>Publish to this channel</h2>
+      <div class="row">
+        <a class="btn btn--primary" href={`/studio/${encodeURIComponent(channel.id)}`}>
+          <Icon name="live" />
+          Open the studio
+        </a>
+      </div>
+      <div class="field">
+        <span class="field__label">WHIP address</span>
+        <CopyField text={whipUrl(location.origin, channel.id)} label="WHIP address" />
+      </div>
+      {recipes(location.origin, channel.id, needsToken).map((recipe) => (
+        <details class="more" key={recipe.name}>
+          <summary>{recipe.name}</summary>
+          <div class="stack stack--tight">
+            <p class="small muted">{recipe.note}</p>
+            <CopyField text={recipe.text} label={recipe.name} wrap />
+          </div>
+        </details>
+      ))}
+    </section>
+  );
+}
+
+function Watch({ channel }: { channel: Channel }) {
+  const full = (path: string) => new URL(path, location.href).href;
+  const page = full(`/watch/${encodeURIComponent(channel.id)}`);
+  return (
+    <section class="card stack" aria-label="Watch">
+      <h2>Watch this channel</h2>
+      <div class="row">
+        <a class="btn" href={page} target="_blank" rel="noopener">
+          <Icon name="play" />
+          Open the watch page
+        </a>
+      </div>
+      {[
+        { label: "Watch page", url: page },
+        { label: "HTTP-FLV", url: full(channel.playback.flv) },
+        { label: "HLS", url: full(channel.playback.hls) },
+      ].map(({ label, url }) => (
+        <div class="field" key={label}>
+          <span class="field__label">{label}</span>
+          <CopyField text={url} label={label} />
+        </div>
+      ))}
+    </section>
+  );
+}
+
+function Header({ store, channel }: { store: Store; channel: Channel }) {
+  const [deleting, setDeleting] = useState(false);
+  const [renaming, setRenaming] = useState(false);
+  const state = CHANNEL_STATES[channel.state];
+  const remove = async () => {
+    await api.deleteChannel(channel.id);
+    await store.refresh();
+    go(LIST_HREF);
+    showToast(`Channel ${channel.id} is deleted.`);
+  };
+  return (
+    <div class="row row--between">
+      <div class="row">
+        <a class="btn btn--quiet btn--icon detail__back" href={LIST_HREF} aria-label="All channels">
+          <Icon name="back" />
+        </a>
+        <h1>{channel.title || channel.id}</h1>
+        <span role="status" aria-live="polite">
+          <Badge tone={state.tone}>{state.word}</Badge>
+        </span>
+      </div>
+      <div class="row">
+        <button type="button" class="btn" onClick={() => setRenaming(true)}>
+          <Icon name="edit" />
+          Title
+        </button>
+        <button type="button" class="btn" onClick={() => setDeleting(true)}>
+          <Icon name="trash" />
+          Delete
+        </button>
+      </div>
+      {renaming ? (
+        <TitleDialog store={store} channel={channel} onClose={() => setRenaming(false)} />
+      ) : null}
+      {deleting ? (
+        <Confirm
+          title={`Delete channel ${channel.id}?`}
+          text={
+            channel.state === "idle"
+              ? "Its destinations are forgotten."
+              : "The show ends for everybody at once, and its destinations are forgotten. A host who goes on publishing may bring it back."
+          }
+          action="Delete channel"
+          run={remove}
+          onClose={() => setDeleting(false)}
+        />
+      ) : null}
+    </div>
+  );
+}
+
+export function ChannelPage({ store, id }: { store: Store; id: string }) {
+  const detail = store.detail.value;
+  const channel = store.channels.value?.find((entry) => entry.id === id);
+  if (!channel || !detail || detail.id !== id) {
+    return store.channels.value !== undefined ? (
+      <div class="stack">
+        <h1>{id}</h1>
+        <Notice title={`There is no channel “${id}”.`} role="status">
+          It was deleted, or nobody has published to it yet. <a href={newHref(id)}>Create it</a> or{" "}
+          <a href={LIST_HREF}>go back to all channels</a>.
+        </Notice>
+      </div>
+    ) : (
+      <p role="status">Loading the channel…</p>
+    );
+  }
+  const { stats } = detail;
+  return (
+    <article class="stack" aria-label={`Channel ${id}`}>
+      <Header store={store} channel={channel} />
+      <div class="detail__top">
+        <Preview channel={channel} key={id} />
+        <section class="card" aria-label="Summary">
+          <Facts items={programFacts(channel, stats)} />
+        </section>
+      </div>
+      <Plots detail={detail} />
+      <div class="detail__pair">
+        <div class="stack">
+          {detail.destinations ? (
+            <Destinations
+              store={store}
+              channel={id}
+              destinations={detail.destinations}
+              stats={stats}
+            />
+          ) : null}
+          <Participants
+            store={store}
+            channel={id}
+            participants={detail.participants}
+            ingest={(who) => stats?.participants.find((entry) => entry.id === who)?.ingest}
+          />
+        </div>
+        <div class="stack">
+          <Publish channel={channel} />
+          <Watch channel={channel} />
+        </div>
+      </div>
+    </article>
+  );
+}

@@ -1,0 +1,123 @@
+// Small live pictures in the list of channels. They are for recognising a show, so they are cheap: only as many as are
+// seen and only a few at a time, muted, and nothing is tuned for latency.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { token } from "../api/token";
+import type { Channel } from "../api/types";
+import { absoluteSocket, withToken } from "../lib/url";
+import type { Player } from "../watch/players/player";
+
+/** Decoding is the cost; a browser also allows few connections to one host. */
+const MAX_PLAYING = 4;
+const RETRY_MS = 3_000;
+const MAX_LAG_S = 6;
+
+/** Hands out the few places; who has waited longest comes next. */
+export class PreviewPlaces {
+  readonly #limit: number;
+  readonly #holders: (() => void)[] = [];
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** Calls `grant` once there is a place, perhaps at once; the result gives the place (or the wait) up. */
+  request(grant: () => void): () => void {
+    this.#holders.push(grant);
+    if (this.#holders.length <= this.#limit) grant();
+    return () => {
+      const at = this.#holders.indexOf(grant);
+      if (at < 0) return;
+      this.#holders.splice(at, 1);
+      if (at < this.#limit) this.#holders[this.#limit - 1]?.();
+    };
+  }
+}
+
+const places = new PreviewPlaces(MAX_PLAYING);
+
+function useVisible(element: { readonly current: Element | null }): boolean {
+  const [visible, setVisible] = useState(false);
+  useEffect(() => {
+    if (!element.current) return;
+    let near = false;
+    const update = () => setVisible(near && document.visibilityState === "visible");
+    const observer = new IntersectionObserver(
+      (entries) => {
+        near = entries.at(-1)?.isIntersecting ?? false;
+        update();
+      },
+      { rootMargin: "64px" },
+    );
+    observer.observe(element.current);
+    document.addEventListener("visibilitychange", update);
+    return () => {
+      observer.disconnect();
+      document.removeEventListener("visibilitychange", update);
+    };
+  }, [element]);
+  return visible;
+}
+
+/** Plays `url` into `video` until the result is called; comes back by itself when the stream breaks. */
+function keepPlaying(video: HTMLVideoElement, url: string, onShown: (shown: boolean) => void) {
+  let stopped = false;
+  let player: Player | undefined;
+  let timer: number | undefined;
+  const open = async () => {
+    const { createFlvPlayer, flvSupported } = await import("../watch/players/flv");
+    if (stopped || !flvSupported()) return;
+    player = createFlvPlayer(video, url, {
+      onData: () => void video.play().catch(() => undefined),
+      onFailed: () => {
+        player?.destroy();
+        player = undefined;
+        onShown(false);
+        timer = window.setTimeout(() => void open(), RETRY_MS);
+      },
+    });
+  };
+  const chase = window.setInterval(() => {
+    if ((player?.figures().lagS ?? 0) > MAX_LAG_S) player?.jump(1);
+  }, 2_000);
+  const shown = () => onShown(true);
+  video.addEventListener("playing", shown);
+  void open();
+  return () => {
+    stopped = true;
+    clearTimeout(timer);
+    clearInterval(chase);
+    video.removeEventListener("playing", shown);
+    player?.destroy();
+  };
+}
+
+export function Preview({ channel }: { channel: Channel }) {
+  const frame = useRef<HTMLDivElement>(null);
+  const video = useRef<HTMLVideoElement>(null);
+  const visible = useVisible(frame);
+  const [shown, setShown] = useState(false);
+  const wanted = visible && channel.state !== "idle";
+  const address = channel.playback.ws_flv || channel.playback.flv;
+  useEffect(() => {
+    const element = video.current;
+    if (!wanted || !element) return;
+    let stop: (() => void) | undefined;
+    const release = places.request(() => {
+      const url = withToken(absoluteSocket(address, location.href), token());
+      stop = keepPlaying(element, url, setShown);
+    });
+    return () => {
+      stop?.();
+      release();
+      setShown(false);
+    };
+  }, [wanted, address]);
+  const word = channel.state === "idle" ? "Off air" : wanted ? "Loading picture" : "";
+  return (
+    <div class="stage preview" ref={frame} aria-hidden="true">
+      <video ref={video} muted playsInline disableRemotePlayback tabIndex={-1} />
+      {shown ? null : <span class="preview__word">{word}</span>}
+    </div>
+  );
+}

@@ -1,0 +1,74 @@
+import { describe, expect, it } from "vitest";
+import { StallMeter } from "./stall";
+
+/** Plays from `fromMs` to `toMs` in steps of 100 ms; the position follows `position`. */
+function play(
+  meter: StallMeter,
+  fromMs: number,
+  toMs: number,
+  position: (nowMs: number) => number,
+  expected = true,
+) {
+  const events: string[] = [];
+  for (let nowMs = fromMs; nowMs <= toMs; nowMs += 100) {
+    const event = meter.sample({ nowMs, positionS: position(nowMs), expected });
+    if (event) events.push(event.type === "end" ? `end ${event.durationMs}` : event.type);
+  }
+  return events;
+}
+
+const running = (nowMs: number) => nowMs / 1000;
+
+describe("StallMeter", () => {
+  it("does not count the start-up", () => {
+    const meter = new StallMeter();
+    expect(play(meter, 0, 3_000, () => 0)).toEqual([]);
+    expect(play(meter, 3_100, 6_000, running)).toEqual([]);
+    expect(meter.stats(6_000)).toEqual({ count: 0, totalMs: 0, stalled: false });
+  });
+
+  it("does not count a start-up that began paused", () => {
+    const meter = new StallMeter();
+    play(meter, 0, 2_000, () => 0, false);
+    expect(play(meter, 2_100, 6_000, () => 0)).toEqual([]);
+  });
+
+  it("counts a freeze once, with its length", () => {
+    const meter = new StallMeter();
+    play(meter, 0, 2_000, running);
+    expect(play(meter, 2_100, 3_000, () => 2)).toEqual(["begin"]);
+    expect(meter.stats(3_000)).toEqual({ count: 1, totalMs: 1_000, stalled: true });
+    expect(play(meter, 3_100, 4_000, (ms) => ms / 1000 - 1)).toEqual(["end 1100"]);
+    expect(meter.stats(4_000)).toEqual({ count: 1, totalMs: 1_100, stalled: false });
+  });
+
+  it("does not count what is shorter than a few frames", () => {
+    const meter = new StallMeter();
+    play(meter, 0, 2_000, running);
+    expect(meter.sample({ nowMs: 2_100, positionS: 2, expected: true })).toBeUndefined();
+    expect(play(meter, 2_200, 3_000, running)).toEqual([]);
+  });
+
+  it("does not count a pause, nor the moment after it", () => {
+    const meter = new StallMeter();
+    play(meter, 0, 2_000, running);
+    expect(play(meter, 2_100, 9_000, () => 2, false)).toEqual([]);
+    expect(meter.sample({ nowMs: 9_100, positionS: 2, expected: true })).toBeUndefined();
+  });
+
+  it("takes a new stream as a new start", () => {
+    const meter = new StallMeter();
+    play(meter, 0, 2_000, running);
+    meter.restart(2_050);
+    expect(play(meter, 2_100, 6_000, () => 0)).toEqual([]);
+    expect(meter.stats(6_000).count).toBe(0);
+  });
+
+  it("ends a stall when the stream is given up", () => {
+    const meter = new StallMeter();
+    play(meter, 0, 2_000, running);
+    play(meter, 2_100, 3_000, () => 2);
+    meter.restart(3_000);
+    expect(meter.stats(9_000)).toEqual({ count: 1, totalMs: 1_000, stalled: false });
+  });
+});
