@@ -1,0 +1,302 @@
+//! The server under test: a node on free ports of loopback, with a configuration of its own.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{eventually, ports, tools};
+
+/// How long a node may take to be ready. Generous: the dev profile, on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(15);
+
+/// What differs from the defaults.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The subcommand: `run`, `anchor` or `origin`.
+    pub part: &'static str,
+    /// Settings in addition to the ports, as `key = value` lines of TOML, by section.
+    pub settings: Vec<(&'static str, String)>,
+    /// Where WebRTC listens, if not on loopback.
+    pub webrtc: Option<String>,
+    /// Environment variables.
+    pub environment: Vec<(&'static str, String)>,
+}
+
+impl Default for Options {
+    /// The whole system in one process.
+    fn default() -> Self {
+        Self {
+            part: "run",
+            settings: Vec::new(),
+            webrtc: None,
+            environment: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Adds `key = value` in TOML to a section.
+    #[must_use]
+    pub fn set(mut self, section: &'static str, line: impl Into<String>) -> Self {
+        self.settings.push((section, line.into()));
+        self
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Anchor {
+    /// Its process.
+    pub process: Process,
+    /// The ports it listens on.
+    pub ports: Ports,
+    /// From the start of the process to its first good answer of `/readyz`.
+    pub start_time: Duration,
+    config: PathBuf,
+    environment: Vec<(&'static str, String)>,
+    _folder: TempDir,
+}
+
+/// The ports of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// API, WHIP, pages, playback.
+    pub http: u16,
+    /// WebRTC, UDP.
+    pub webrtc: u16,
+    /// The origin's RTMP.
+    pub rtmp: u16,
+}
+
+impl Ports {
+    /// Three free ones.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn free() -> anyhow::Result<Self> {
+        Ok(Self {
+            http: ports::free()?,
+            webrtc: ports::free()?,
+            rtmp: ports::free()?,
+        })
+    }
+}
+
+impl Anchor {
+    /// Starts a node with the defaults and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it is not ready in time; the message ends with its last lines.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(Options::default()).await
+    }
+
+    /// Starts a node and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Anchor::start`].
+    #[expect(clippy::disallowed_methods, reason = "the shell of the tests")]
+    pub async fn start_with(options: Options) -> anyhow::Result<Self> {
+        let ports = Ports::free()?;
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("anchornet.toml");
+        fs::write(&file, config(ports, &options))?;
+        let started = Instant::now();
+        let process = Process::start(
+            "anchornet",
+            &mut command(&[options.part], &file, &options.environment)?,
+        )?;
+        let mut anchor = Self {
+            process,
+            ports,
+            start_time: Duration::ZERO,
+            config: file,
+            environment: options.environment,
+            _folder: folder,
+        };
+        let ready = anchor.url("/readyz");
+        let answer = eventually("ready node", START_LIMIT, async || {
+            ensure!(anchor.process.ended()?.is_none(), "it has ended");
+            let answer = reqwest::get(&ready).await?;
+            ensure!(
+                answer.status() == 200,
+                "{ready} answers {}",
+                answer.status()
+            );
+            Ok(started.elapsed())
+        })
+        .await;
+        anchor.start_time = answer.map_err(|error| error.context(anchor.process.tail()))?;
+        Ok(anchor)
+    }
+
+    /// A URL of its HTTP port.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.ports.http)
+    }
+
+    /// Where to publish a channel.
+    #[must_use]
+    pub fn whip(&self, channel: &str) -> String {
+        self.url(&format!("/whip/{channel}"))
+    }
+
+    /// Where to watch a channel by HTTP-FLV.
+    #[must_use]
+    pub fn flv(&self, channel: &str) -> String {
+        self.url(&format!("/live/{channel}.flv"))
+    }
+
+    /// Gets JSON.
+    ///
+    /// # Errors
+    /// When the answer is not a success.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let answer = reqwest::get(self.url(path)).await?;
+        ensure!(
+            answer.status().is_success(),
+            "{path} answers {}",
+            answer.status()
+        );
+        Ok(answer.json().await?)
+    }
+
+    /// Creates a channel, so that viewers may come before the host.
+    ///
+    /// # Errors
+    /// When the answer is not a success.
+    pub async fn create_channel(&self, id: &str, destinations: &[String]) -> anyhow::Result<()> {
+        let destinations: Vec<Value> = destinations
+            .iter()
+            .map(|url| serde_json::json!({ "url": url }))
+            .collect();
+        let body = serde_json::json!({ "id": id, "destinations": destinations });
+        let answer = reqwest::Client::new()
+            .post(self.url("/api/v1/channels"))
+            .json(&body)
+            .send()
+            .await?;
+        let status = answer.status();
+        ensure!(
+            status.is_success(),
+            "creating {id}: {status} {}",
+            answer.text().await?
+        );
+        Ok(())
+    }
+
+    /// Waits for a channel to be in a state (`idle`, `live`, `away`).
+    ///
+    /// # Errors
+    /// After `limit`.
+    pub async fn wait_for_state(
+        &self,
+        channel: &str,
+        state: &str,
+        limit: Duration,
+    ) -> anyhow::Result<()> {
+        let path = format!("/api/v1/channels/{channel}");
+        eventually(&format!("channel {channel} {state}"), limit, async || {
+            let found = self.get(&path).await?;
+            ensure!(
+                found.get("state").and_then(Value::as_str) == Some(state),
+                "{found}"
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// A token with a scope, minted by the binary from this node's secret.
+    ///
+    /// # Errors
+    /// When there is no secret.
+    pub fn token(&self, scope: &str) -> anyhow::Result<String> {
+        let mut mint = command(
+            &["token", "--scope", scope],
+            &self.config,
+            &self.environment,
+        )?;
+        let output = mint.output()?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// Resident memory in KiB.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn resident_kib(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    /// Lines of its log that report a panic.
+    #[must_use]
+    pub fn panics(&self) -> Vec<String> {
+        self.process
+            .output()
+            .into_iter()
+            .filter(|line| line.contains("panicked at"))
+            .collect()
+    }
+}
+
+/// The binary with a subcommand and a configuration file.
+///
+/// # Errors
+/// When it has not been built.
+pub fn command(
+    arguments: &[&str],
+    config: &Path,
+    environment: &[(&str, String)],
+) -> anyhow::Result<Command> {
+    let mut command = Command::new(tools::anchornet()?);
+    command
+        .args(arguments)
+        .arg("--config")
+        .arg(config)
+        .env_remove("RUST_LOG");
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    Ok(command)
+}
+
+fn config(ports: Ports, options: &Options) -> String {
+    let Ports { http, webrtc, rtmp } = ports;
+    let mut settings = options.settings.clone();
+    settings.push(("http", format!("listen = \"127.0.0.1:{http}\"")));
+    let webrtc = options
+        .webrtc
+        .clone()
+        .unwrap_or_else(|| format!("127.0.0.1:{webrtc}"));
+    settings.push(("webrtc", format!("listen = \"{webrtc}\"")));
+    settings.push(("rtmp", format!("listen = \"127.0.0.1:{rtmp}\"")));
+    // Stable: the lines of a section keep their order.
+    settings.sort_by_key(|(section, _)| *section);
+    let mut text = String::new();
+    let mut current = "";
+    for (section, line) in &settings {
+        if *section != current {
+            let _ = writeln!(text, "[{section}]");
+            current = section;
+        }
+        let _ = writeln!(text, "{line}");
+    }
+    text
+}

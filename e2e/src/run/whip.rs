@@ -1,0 +1,87 @@
+//! Hosts: programs that publish a clip by WHIP.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::process::Process;
+use super::tools;
+
+/// Publishes `clip` in real time with ffmpeg 9, without re-encoding. With `repeat` it starts over without end.
+///
+/// ffmpeg cannot answer a request for a keyframe: the clip's own group of pictures decides when one comes.
+///
+/// # Errors
+/// When ffmpeg is missing.
+pub fn ffmpeg(url: &str, clip: &Path, repeat: bool) -> anyhow::Result<Process> {
+    let mut command = Command::new(tools::ffmpeg9()?);
+    command.args(["-hide_banner", "-nostats", "-v", "info", "-re"]);
+    if repeat {
+        command.args(["-stream_loop", "-1"]);
+    }
+    command
+        .arg("-i")
+        .arg(clip)
+        .args(["-c", "copy", "-f", "whip", url]);
+    Process::start("ffmpeg host", &mut command)
+}
+
+/// Publishes `clip` with aiortc for `seconds`, passing coded packets through.
+///
+/// # Errors
+/// When aiortc is missing.
+pub fn aiortc(url: &str, clip: &Path, seconds: u32) -> anyhow::Result<Process> {
+    let script = crate::workspace().join("e2e/clients/aiortc_whip.py");
+    let mut command = Command::new(tools::python()?);
+    command
+        .arg(script)
+        .arg(url)
+        .arg(clip)
+        .arg(seconds.to_string());
+    Process::start("aiortc host", &mut command)
+}
+
+/// The prefix of a command that runs GStreamer with its whipsink plugin; `None` when that plugin has not been built.
+///
+/// # Errors
+/// When the plugin is there and GStreamer is not.
+pub fn gstreamer_command() -> anyhow::Result<Option<Command>> {
+    let plugins = crate::workspace().join("e2e/whipsink/target/plugin");
+    if !plugins.join("libgstwebrtchttp.so").exists() {
+        return Ok(None);
+    }
+    let mut command = Command::new(tools::system("gst-launch-1.0")?);
+    command.env("GST_PLUGIN_PATH", &plugins).env(
+        "GST_REGISTRY",
+        crate::cache_folder()?.join("gst-registry.bin"),
+    );
+    Ok(Some(command))
+}
+
+/// Publishes a test picture and a tone with GStreamer.
+///
+/// # Errors
+/// When it does not start.
+pub fn gstreamer(command: &mut Command, url: &str, token: &str) -> anyhow::Result<Process> {
+    let pipeline = "videotestsrc is-live=true ! video/x-raw,width=640,height=360,framerate=30/1 \
+        ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=800 key-int-max=30 \
+        ! video/x-h264,profile=constrained-baseline \
+        ! rtph264pay config-interval=-1 aggregate-mode=zero-latency \
+        ! application/x-rtp,media=video,encoding-name=H264,payload=96,clock-rate=90000 ! whip. \
+        audiotestsrc is-live=true samplesperbuffer=960 ! audio/x-raw,rate=48000,channels=2 ! opusenc ! rtpopuspay \
+        ! application/x-rtp,media=audio,encoding-name=OPUS,payload=97,clock-rate=48000,encoding-params=(string)2 \
+        ! whip.";
+    command.arg("-q").args([
+        "whipsink",
+        "name=whip",
+        &format!("whip-endpoint={url}"),
+        &format!("auth-token={token}"),
+    ]);
+    command.args(pipeline.split_whitespace());
+    Process::start("gst-launch", command)
+}
+
+/// Says that something was not tried, and why.
+#[expect(clippy::print_stderr, reason = "the test runner shows it")]
+pub fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}

@@ -1,0 +1,11 @@
+//! The whole system from outside: real hosts, real players, a real third-party CDN, a real Redis, and bad neighbours.
+
+mod abuse;
+mod away;
+mod browsers;
+mod clients;
+mod destination;
+mod lifecycle;
+mod passage;
+mod registry;
+mod support;
