@@ -1,0 +1,238 @@
+//! `make bench`: AnchorNet measured beside its peers, in one run on one machine.
+//!
+//! The servers are child processes; the source and all viewers live in this process, so that their CPU is not counted
+//! and one clock serves both ends. Absolute figures depend on the machine: read the ratios. Peers take part when they
+//! are installed: nginx with its RTMP module (`apt-get install nginx libnginx-mod-rtmp`) and xiu (`cargo install xiu`).
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a bench reads clocks and opens sockets"
+)]
+
+mod channel;
+mod fanout;
+mod node;
+mod report;
+mod rtmp;
+mod source;
+mod viewer;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser as _;
+
+use self::fanout::{Fanout, fan_out};
+use self::node::Node;
+use self::report::Row;
+
+/// The program delay of the default configuration, in milliseconds.
+const PROGRAM_DELAY_MS: f64 = 300.0;
+
+/// Measures AnchorNet beside its peers; prints a table and writes JSON.
+#[derive(clap::Parser)]
+struct Args {
+    /// Shorter rounds with fewer viewers: does the bench work?
+    #[arg(long)]
+    quick: bool,
+    /// The binary under measurement.
+    #[arg(long, default_value = "target/release/anchornet")]
+    anchornet: PathBuf,
+    /// Where the JSON goes.
+    #[arg(long, default_value = "target/bench/results.json")]
+    json: PathBuf,
+    /// Exit with 1 when a bar is missed.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Sizes of a run.
+struct Scale {
+    viewers: [usize; 2],
+    round: Duration,
+    channel: Duration,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    anyhow::ensure!(
+        args.anchornet.is_file(),
+        "there is no {}: cargo build --release -p server",
+        args.anchornet.display()
+    );
+    let seconds = Duration::from_secs;
+    let scale = match args.quick {
+        true => Scale {
+            viewers: [10, 30],
+            round: seconds(3),
+            channel: seconds(6),
+        },
+        false => Scale {
+            viewers: [100, 300],
+            round: seconds(10),
+            channel: seconds(20),
+        },
+    };
+    let mut rows = idle(&args).await?;
+    rows.extend(whole_channel(&args, &scale).await?);
+    rows.extend(fan_outs(&args, &scale).await?);
+    report::write(&rows, &args.json)?;
+    print(&format!(
+        "\n{}\nwritten to {}",
+        report::table(&rows),
+        args.json.display()
+    ));
+    let missed = rows
+        .iter()
+        .filter(|row| row.passes() == Some(false))
+        .count();
+    anyhow::ensure!(!args.strict || missed == 0, "{missed} bars missed");
+    Ok(())
+}
+
+/// Start-up and memory of a node that does nothing.
+async fn idle(args: &Args) -> anyhow::Result<Vec<Row>> {
+    print("start-up and idle memory");
+    let mut started_ms: Vec<f64> = Vec::new();
+    for _ in 0..3 {
+        let node = Node::anchornet(&args.anchornet, "run", &[]).await?;
+        started_ms.push(node.started_in.as_secs_f64() * 1_000.0);
+        node.stop().await;
+    }
+    let node = Node::anchornet(&args.anchornet, "run", &[]).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let rss = node.rss_mb()?;
+    node.stop().await;
+    let slowest = started_ms.iter().copied().fold(0.0, f64::max);
+    Ok(vec![
+        Row::new("start until /readyz, slowest of 3", slowest, "ms").at_most(300.0),
+        Row::new("idle memory (RSS)", rss, "MB").at_most(40.0),
+    ])
+}
+
+/// WHIP host to FLV viewer, and what the channel costs.
+async fn whole_channel(args: &Args, scale: &Scale) -> anyhow::Result<Vec<Row>> {
+    print("one channel: WHIP host, program, origin, viewer");
+    let node = Node::anchornet(&args.anchornet, "run", &[]).await?;
+    let solo = channel::solo_cpu(&args.anchornet, &node, scale.channel).await?;
+    let live = channel::early_viewer(&args.anchornet, &node, scale.channel).await?;
+    node.stop().await;
+    Ok(vec![
+        Row::new("solo channel: CPU per second", solo, "ms").at_most(12.0),
+        Row::new(
+            "first picture after the host's, viewer came before",
+            live.first_picture_ms,
+            "ms",
+        )
+        .at_most(500.0),
+        Row::new("capture to FLV viewer, p50", live.p50_ms, "ms"),
+        Row::new("capture to FLV viewer, p95", live.p95_ms, "ms").at_most(PROGRAM_DELAY_MS + 100.0),
+        Row::new("pictures per second at that viewer", live.fps, "fps").at_least(29.7),
+    ])
+}
+
+async fn fan_outs(args: &Args, scale: &Scale) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for viewers in scale.viewers {
+        print(&format!("fan-out to {viewers} viewers"));
+        let ours = anchornet_round(args, &[], viewers, scale).await?;
+        let batched =
+            anchornet_round(args, &["origin.write_coalescing_ms=350"], viewers, scale).await?;
+        let mut peers = Vec::new();
+        for peer in [Node::nginx().await?, Node::xiu().await?]
+            .into_iter()
+            .flatten()
+        {
+            print(&format!("  {}", peer.name));
+            // A peer that fails is no reason to lose the run
+            match fan_out(&peer, viewers, scale.round).await {
+                Ok(result) => peers.push((peer.name, result)),
+                Err(error) => print(&format!("  {} left out: {error:#}", peer.name)),
+            }
+            peer.stop().await;
+        }
+        rows.extend(fan_out_rows(viewers, &ours, &batched, &peers));
+    }
+    Ok(rows)
+}
+
+async fn anchornet_round(
+    args: &Args,
+    settings: &[&str],
+    viewers: usize,
+    scale: &Scale,
+) -> anyhow::Result<Fanout> {
+    let node = Node::anchornet(&args.anchornet, "origin", settings).await?;
+    let result = fan_out(&node, viewers, scale.round).await;
+    node.stop().await;
+    result
+}
+
+fn fan_out_rows(
+    viewers: usize,
+    ours: &Fanout,
+    batched: &Fanout,
+    peers: &[(&'static str, Fanout)],
+) -> Vec<Row> {
+    let beside = |row: Row, of: fn(&Fanout) -> f64| {
+        peers
+            .iter()
+            .fold(row, |row, (name, peer)| row.beside(name, of(peer)))
+    };
+    let title = |what: &str| format!("FLV x{viewers}: {what}");
+    let row = |what: &str, result: &Fanout, of: fn(&Fanout) -> f64, unit| {
+        beside(Row::new(title(what), of(result), unit), of)
+    };
+    vec![
+        row("CPU per viewer-second", ours, |fanout| fanout.cpu_ms, "ms").at_most(0.40),
+        row("latency p50", ours, |fanout| fanout.p50_ms, "ms").at_most(20.0),
+        row("latency p99", ours, |fanout| fanout.p99_ms, "ms"),
+        row(
+            "first frame after connect, p50",
+            ours,
+            |fanout| fanout.first_p50_ms,
+            "ms",
+        )
+        .at_most(50.0),
+        row(
+            "first frame after connect, slowest",
+            ours,
+            |fanout| fanout.first_max_ms,
+            "ms",
+        ),
+        row(
+            "pictures per second, worst viewer",
+            ours,
+            |fanout| fanout.least_fps,
+            "fps",
+        )
+        .at_least(ours.sent_fps * 0.98),
+        row(
+            "350 ms coalescing: CPU per viewer-second",
+            batched,
+            |fanout| fanout.cpu_ms,
+            "ms",
+        )
+        .at_most(0.15),
+        row(
+            "350 ms coalescing: latency p50",
+            batched,
+            |fanout| fanout.p50_ms,
+            "ms",
+        ),
+        row(
+            "350 ms coalescing: pictures per second, worst",
+            batched,
+            |fanout| fanout.least_fps,
+            "fps",
+        )
+        .at_least(ours.sent_fps * 0.95),
+    ]
+}
+
+/// Progress and results are what this program is for.
+fn print(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
