@@ -1,0 +1,58 @@
+# Every target installs what it needs on a bare Debian 12 and says so; what is already there stays as it is.
+# `make` alone lists the targets.
+
+.DEFAULT_GOAL := help
+.PHONY: help run build web test check e2e interop bench compose-test clean
+SHELL := /bin/bash
+
+# Tools that are installed for this checkout only, and a Rust that rustup has just installed.
+export PATH := $(CURDIR)/.cache/tools/bin:$(HOME)/.cargo/bin:$(PATH)
+
+install := deploy/scripts/install
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+run: build ## build and run everything on the defaults, with a demo host (DEMO=0: without)
+	@deploy/scripts/run
+
+build: web ## the release binary, target/release/anchornet
+	@$(install) build
+	cargo build --release -p server
+
+web: ## the pages, into web/dist
+	@$(install) web
+	npm run --silent --prefix web build
+
+test: web ## every test: pages, crates, and the whole system with real browsers
+	@$(install) test
+	npm test --silent --prefix web
+	@deploy/scripts/cargo-test
+
+e2e: web ## only the whole-system tests; one of them: make e2e TEST=name
+	@$(install) test
+	@deploy/scripts/cargo-test -E 'package(e2e)' $(TEST)
+
+interop: web ## builds GStreamer's whipsink and publishes with it
+	@$(install) interop
+	@deploy/scripts/cargo-test -E 'package(e2e) and test(gstreamer)'
+
+check: web ## formatting, lints, licences and advisories
+	@$(install) build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	npm run --silent --prefix web check
+	@if command -v cargo-deny >/dev/null; then cargo deny check; \
+	 else echo "cargo-deny is not installed, skipped: cargo install --locked cargo-deny"; fi
+
+bench: build ## measurements against peers, as a table and JSON
+	@$(install) test
+	cargo run --release -p bench -- $(ARGS)
+
+compose-test: ## bring docker-compose.yml up, publish, watch, tear down
+	@$(install) compose
+	@deploy/scripts/compose-test
+
+clean: ## remove what was built, not what was installed
+	cargo clean
+	rm -rf web/dist
