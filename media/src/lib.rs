@@ -1,4 +1,4 @@
-//! The vocabulary of AnchorNet: time, tracks, access units, codec headers and FLV.
+//! The vocabulary of AnchorNet: time, tracks, access units, codec headers, FLV and the link to a mixer.
 //!
 //! Everything here is pure: no sockets, no clocks, no threads, no randomness. The other crates never
 //! import each other; they meet in these types.
@@ -10,6 +10,7 @@
 pub mod aac;
 pub mod flv;
 pub mod h264;
+pub mod link;
 pub mod opus;
 pub mod time;
 mod track;
@@ -54,5 +55,13 @@ pub enum Error {
         size: usize,
         /// The largest size accepted, in bytes.
         limit: usize,
+    },
+    /// A JSON text does not say what it should.
+    #[error("{what} is not understood: {why}")]
+    Json {
+        /// The structure being read.
+        what: &'static str,
+        /// What is wrong, and where.
+        why: String,
     },
 }
