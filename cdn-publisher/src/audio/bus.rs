@@ -20,10 +20,12 @@ const FULL_SCALE: f64 = 32_768.0;
 const LEVEL_SAMPLES: usize = 4_800;
 
 /// Levels of the last measured stretch, in dB below full scale.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Levels {
-    pub(crate) peak_dbfs: f32,
-    pub(crate) rms_dbfs: f32,
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Levels {
+    /// Highest sample; at least [`FLOOR_DBFS`].
+    pub peak_dbfs: f32,
+    /// RMS (a full-scale square wave is 0).
+    pub rms_dbfs: f32,
 }
 
 /// Sums sound into blocks of one unit, and encodes them.
@@ -72,6 +74,11 @@ impl Bus {
         self.next * UNIT
     }
 
+    /// Where the next block is read from, in samples of program time.
+    pub(crate) fn position(&self) -> i64 {
+        self.position
+    }
+
     /// Reads the next block by `read` (which adds its sound to the block) and encodes it.
     pub(crate) fn encode(&mut self, mut read: impl FnMut(i64, &mut [Frame])) -> AccessUnit {
         self.block.fill(Frame::default());
@@ -101,12 +108,13 @@ impl Bus {
 
     /// Peak and RMS.
     pub(crate) fn levels(&self) -> Levels {
-        self.meter.levels
+        self.meter.levels()
     }
 }
 
+/// Measures stretches of [`LEVEL_SAMPLES`].
 #[derive(Debug)]
-struct LevelMeter {
+pub(crate) struct LevelMeter {
     samples: usize,
     peak: f32,
     energy: f64,
@@ -129,7 +137,12 @@ impl Default for LevelMeter {
 }
 
 impl LevelMeter {
-    fn add(&mut self, block: &[Frame]) {
+    /// Of the last whole stretch.
+    pub(crate) fn levels(&self) -> Levels {
+        self.levels
+    }
+
+    pub(crate) fn add(&mut self, block: &[Frame]) {
         for frames in block.chunks(64) {
             let mut energy = 0.0f32;
             for [left, right] in frames {

@@ -6,6 +6,7 @@
 pub(crate) mod bus;
 pub(crate) mod codec;
 mod drift;
+pub(crate) mod gain;
 pub(crate) mod input;
 mod resampler;
 

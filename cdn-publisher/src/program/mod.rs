@@ -11,8 +11,12 @@
 //! - *Picture passes through.* Slices are byte-identical; every IDR carries SPS and PPS; what cannot be decoded after a
 //!   loss is dropped until the next IDR. DTS strictly increases, by at least 1 ms.
 //! - *Sources come and go.* The program goes on; a source enters the picture at its first keyframe.
+//! - *One picture, many voices.* One source is shown at a time; every attached source is heard with its own gain. A cut to
+//!   another source ([`Input::Show`]) happens at an IDR of that source which is later than everything published, and the
+//!   picture that is there goes on until then: it never jumps back. Gains move over [`GAIN_RAMP`], and nothing else
+//!   about a voice changes: a host is heard by the very same samples alone and among guests.
 //!
-//! Start: the first IDR of the source on air is the first picture, and the audio unit that covers its capture time the
+//! Start: the first IDR of the source to be shown is the first picture, and the audio unit that covers its capture time the
 //! first sound. A source that brings sound but no picture is waited for [`START_WAIT`] only. A source without
 //! sound gets silence, since players of this stream expect both tracks.
 //!
@@ -28,6 +32,8 @@ use std::time::{Duration, Instant};
 use media::{AccessUnit, Clock, Config as Codec, Rate, Timestamp};
 
 pub use stats::{AudioStats, ProgramStats, VideoStats};
+
+pub use crate::audio::bus::Levels;
 pub use video::{MAX_QUEUED_BYTES, MAX_QUEUED_UNITS};
 
 use self::source::Source;
@@ -47,6 +53,9 @@ pub const START_WAIT: Duration = Duration::from_secs(1);
 /// A capture time further ahead of now than this is refused. Some lead is normal: a sender that begins with a burst is
 /// ahead of its arrivals.
 pub const MAX_LEAD: Duration = Duration::from_secs(2);
+
+/// How long a gain takes to change.
+pub const GAIN_RAMP: Duration = Duration::from_millis(10);
 
 /// Most audio units encoded in one call, when the caller was away for long.
 const MAX_UNITS_PER_CALL: usize = 256;
@@ -82,10 +91,24 @@ impl Default for Config {
 /// What happens to a program.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A source is there. It goes on air if no other is.
+    /// A source is there; it is heard at this gain.
     Attach {
         /// The new source.
         source: SourceId,
+        /// Linear gain of its sound: 0 is silent, 1 is unchanged.
+        gain: f32,
+    },
+    /// This source's picture is wanted: from its next IDR on, with what is shown now until then.
+    Show {
+        /// An attached source.
+        source: SourceId,
+    },
+    /// A source is heard at another gain, reached over [`GAIN_RAMP`].
+    Gain {
+        /// An attached source.
+        source: SourceId,
+        /// Linear gain of its sound.
+        gain: f32,
     },
     /// A source delivers: `pts` and `dts` are capture times on the anchor's clock.
     Unit {
@@ -94,7 +117,7 @@ pub enum Input {
         /// H.264 (AVCC, SPS and PPS in the track) or Opus.
         unit: AccessUnit,
     },
-    /// A source is gone. What it delivered is still published in its time; then the next attached source is on air.
+    /// A source is gone. What it delivered is still published in its time.
     Detach {
         /// The source.
         source: SourceId,
@@ -106,6 +129,15 @@ pub enum Input {
 pub enum Output {
     /// Publish this H.264 or AAC unit, now.
     Unit(AccessUnit),
+    /// The next unit is the first picture of another source. Gains that are set now are heard from `audio_at` on.
+    Cut {
+        /// The source that is shown from now on.
+        source: SourceId,
+        /// DTS of its first picture.
+        video_dts: Timestamp,
+        /// Program time of the next sample to be mixed.
+        audio_at: Timestamp,
+    },
     /// Ask this source for an IDR. Throttled to one per 500 ms and source.
     RequestKeyframe {
         /// The source to ask.
@@ -130,9 +162,9 @@ pub struct Program {
     codecs: Box<dyn Codecs>,
     /// In the order in which they were attached.
     sources: Vec<Source>,
-    /// Whose units are wanted.
-    on_air: Option<SourceId>,
-    /// Whose pictures are being published: `on_air` from its first IDR on.
+    /// Whose pictures are wanted.
+    wanted: Option<SourceId>,
+    /// Whose pictures are being published: `wanted` from its first IDR on.
     live: Option<SourceId>,
     sound: Sound,
     timeline: VideoTimeline,
@@ -173,7 +205,7 @@ impl Program {
             epoch_ns: epoch.as_nanos(),
             codecs,
             sources: Vec::new(),
-            on_air: None,
+            wanted: None,
             live: None,
             sound: Sound::Waiting(Some(encoder)),
             timeline: VideoTimeline::default(),
@@ -189,7 +221,9 @@ impl Program {
     /// the program goes on.
     pub fn handle(&mut self, now: Instant, input: Input) -> Result<(), Error> {
         let result = match input {
-            Input::Attach { source } => self.attach(source),
+            Input::Attach { source, gain } => self.attach(source, gain),
+            Input::Show { source } => self.show(source),
+            Input::Gain { source, gain } => self.attached(source).map(|s| s.set_gain(gain)),
             Input::Unit { source, unit } => self.unit(now, source, unit),
             Input::Detach { source } => self.detach(now, source),
         };
@@ -202,7 +236,7 @@ impl Program {
         let horizon = self.program_ns(now).saturating_sub(self.delay_ns);
         self.start(now, horizon);
         for _ in 0..MAX_UNITS_PER_CALL {
-            self.cut(horizon);
+            self.cut(now, horizon);
             let sound = self.next_sound_ns().filter(|due| *due <= horizon);
             let picture = self.next_picture_ns().filter(|due| *due <= horizon);
             match (sound, picture) {
@@ -213,8 +247,18 @@ impl Program {
             }
         }
         self.remove_drained(horizon);
+        self.request_keyframes(now);
+    }
+
+    fn request_keyframes(&mut self, now: Instant) {
+        let waits = self.live != self.wanted && self.entry_ns().is_none();
         for source in &mut self.sources {
-            if Some(source.id) == self.on_air && source.take_keyframe_request(now) {
+            let wanted = Some(source.id) == self.wanted;
+            if wanted && waits {
+                source.want_keyframe();
+            }
+            let shown = wanted || Some(source.id) == self.live;
+            if shown && source.take_keyframe_request(now) {
                 self.outputs
                     .push_back(Output::RequestKeyframe { source: source.id });
             }
@@ -229,7 +273,7 @@ impl Program {
     /// When to call [`Program::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let cut = self.source(self.on_air).and_then(|s| s.video.next_due_ns());
+        let cut = self.entry_ns().filter(|_| self.live != self.wanted);
         let start = self
             .first_sound_ns()
             .map(|at| at.saturating_add(nanos(START_WAIT)));
@@ -263,14 +307,26 @@ impl Program {
         stats.audio.dropped_packets = total.dropped_packets;
         stats.audio.bad_packets = total.bad_packets;
         stats.audio.reanchors = total.slips;
-        if let Some(source) = self.source(self.on_air) {
+        if let Some(source) = self.sources.iter().find(|s| s.has_sound()) {
             stats.audio.resample_ppm = source.ppm();
             stats.av_offset_ms = -source.early_samples() / 48.0;
         }
         stats
     }
 
-    fn attach(&mut self, id: SourceId) -> Result<(), Error> {
+    /// The level of every source that has brought sound, before its gain.
+    pub fn levels(&self) -> impl Iterator<Item = (SourceId, Levels)> + '_ {
+        let sources = self.sources.iter().filter(|s| s.detached_ns.is_none());
+        sources.filter_map(|source| Some((source.id, source.levels()?)))
+    }
+
+    /// The source whose pictures are being published.
+    #[must_use]
+    pub fn shown(&self) -> Option<SourceId> {
+        self.live
+    }
+
+    fn attach(&mut self, id: SourceId, gain: f32) -> Result<(), Error> {
         if self.source(Some(id)).is_some() {
             return Ok(());
         }
@@ -280,8 +336,13 @@ impl Program {
                 limit: MAX_SOURCES,
             });
         }
-        self.sources.push(Source::new(id));
-        self.elect();
+        self.sources.push(Source::new(id, gain));
+        Ok(())
+    }
+
+    fn show(&mut self, id: SourceId) -> Result<(), Error> {
+        self.attached(id)?;
+        self.wanted = Some(id);
         Ok(())
     }
 
@@ -289,29 +350,15 @@ impl Program {
         let at = self.program_ns(now);
         let source = self.attached(id)?;
         source.detached_ns = Some(at);
-        if self.on_air == Some(id) {
-            self.on_air = None;
-            self.elect();
+        if self.wanted == Some(id) {
+            self.wanted = None;
         }
         Ok(())
-    }
-
-    /// Puts the source that has been attached longest on air, if none is.
-    fn elect(&mut self) {
-        if self.on_air.is_some() {
-            return;
-        }
-        let next = self.sources.iter_mut().find(|s| s.detached_ns.is_none());
-        if let Some(source) = next {
-            source.want_keyframe();
-            self.on_air = Some(source.id);
-        }
     }
 
     fn unit(&mut self, now: Instant, id: SourceId, unit: AccessUnit) -> Result<(), Error> {
         let latest = self.program_ns(now).saturating_add(nanos(MAX_LEAD));
         let epoch = self.epoch_ns;
-        let on_air = self.on_air == Some(id);
         let source = self.attached(id)?;
         let refuse = |why| Error::Unit { source_id: id, why };
         let program_ns = |at: Timestamp| {
@@ -322,9 +369,6 @@ impl Program {
                     "its capture time is before the channel's epoch or in the future",
                 ))
         };
-        if !on_air {
-            return Ok(());
-        }
         let times = program_ns(unit.dts).and_then(|dts| Ok((dts, program_ns(unit.pts)?)));
         let is_video = matches!(unit.track.config, Codec::H264(_));
         let (dts, pts) = match times {
@@ -361,7 +405,7 @@ impl Program {
         let Sound::Waiting(encoder) = &mut self.sound else {
             return;
         };
-        let source = self.sources.iter().find(|s| Some(s.id) == self.on_air);
+        let source = self.sources.iter().find(|s| Some(s.id) == self.wanted);
         let picture = source.and_then(|s| s.video.next_due_ns());
         let sound = source.and_then(Source::first_sound_ns);
         let waited = sound.is_some_and(|at| at.saturating_add(nanos(START_WAIT)) <= horizon);
@@ -388,20 +432,42 @@ impl Program {
         }
     }
 
-    /// Moves the picture to the source on air when its first picture, an IDR, is due.
-    fn cut(&mut self, horizon: i64) {
-        if self.live == self.on_air || matches!(self.sound, Sound::Waiting(_)) {
+    /// Moves the picture to the wanted source when the IDR at which it can enter is due, and everything before it is out.
+    fn cut(&mut self, now: Instant, horizon: i64) {
+        let Sound::Running(bus) = &self.sound else {
+            return;
+        };
+        let audio_at = Timestamp::new(bus.position(), Rate::AUDIO);
+        let Some(entry) = self.entry_ns().filter(|entry| *entry <= horizon) else {
+            return;
+        };
+        if self.live == self.wanted || self.next_picture_ns().is_some_and(|next| next < entry) {
             return;
         }
-        let due = self.source(self.on_air).and_then(|s| s.video.next_due_ns());
-        if due.is_some_and(|due| due <= horizon) {
-            let old = self.live;
-            if let Some(old) = self.sources.iter_mut().find(|s| Some(s.id) == old) {
-                let dropped = old.video.clear();
-                self.drop_pictures(dropped);
+        let (old, new) = (self.live, self.wanted);
+        let mut dropped = 0;
+        for source in &mut self.sources {
+            if Some(source.id) == old {
+                dropped += source.video.forget_queue();
+            } else if Some(source.id) == new {
+                dropped += source.video.skip_to(entry);
             }
-            self.live = self.on_air;
         }
+        tracing::debug!(?old, ?new, dropped, at = ?now, "cut");
+        self.live = new;
+        if let Some(source) = new {
+            self.outputs.push_back(Output::Cut {
+                source,
+                video_dts: Timestamp::from_nanos(entry),
+                audio_at,
+            });
+        }
+    }
+
+    /// When the wanted source can enter: at its first queued IDR that is later than every published picture.
+    fn entry_ns(&self) -> Option<i64> {
+        let after = self.timeline.last_ns();
+        self.source(self.wanted)?.video.keyframe_after(after)
     }
 
     fn next_sound_ns(&self) -> Option<i64> {
@@ -421,20 +487,18 @@ impl Program {
     }
 
     fn first_sound_ns(&self) -> Option<i64> {
-        self.source(self.on_air)?.first_sound_ns()
+        self.source(self.wanted)?.first_sound_ns()
     }
 
     fn encode_sound(&mut self) -> Option<AccessUnit> {
         let Sound::Running(bus) = &mut self.sound else {
             return None;
         };
-        let (sources, on_air) = (&mut self.sources, self.on_air);
+        let sources = &mut self.sources;
         let mut silent = usize::MAX;
         let unit = bus.encode(|position, block| {
             for source in sources.iter_mut() {
-                if source.detached_ns.is_some() || Some(source.id) == on_air {
-                    silent = silent.min(source.read(position, block));
-                }
+                silent = silent.min(source.read(position, block));
             }
             silent = silent.min(block.len());
             if silent == 0 {
@@ -478,8 +542,11 @@ impl Program {
     }
 
     fn remove_drained(&mut self, horizon: i64) {
-        let (live, meters) = (&mut self.live, &mut self.meters);
+        let (live, wanted, meters) = (&mut self.live, self.wanted, &mut self.meters);
         self.sources.retain_mut(|source| {
+            if Some(source.id) != *live && Some(source.id) != wanted {
+                source.video.forget_until(horizon);
+            }
             let Some(detached) = source.detached_ns else {
                 return true;
             };

@@ -7,7 +7,9 @@ use media::{AccessUnit, Config};
 use super::SourceId;
 use super::video::{Picture, Verdict, VideoInput, is_avcc};
 use crate::Error;
+use crate::audio::bus::{LevelMeter, Levels};
 use crate::audio::codec::{Codecs, Frame};
+use crate::audio::gain::Gain;
 use crate::audio::input::{AudioInput, Counters};
 
 /// Shortest time between two requests for a keyframe.
@@ -19,6 +21,9 @@ pub(super) struct Source {
     pub(super) id: SourceId,
     pub(super) video: VideoInput,
     audio: Option<AudioInput>,
+    gain: Gain,
+    meter: LevelMeter,
+    scratch: Vec<Frame>,
     /// Program time at which it was detached, in nanoseconds.
     pub(super) detached_ns: Option<i64>,
     /// An IDR is needed; asked for at this time.
@@ -27,11 +32,14 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(id: SourceId) -> Self {
+    pub(super) fn new(id: SourceId, gain: f32) -> Self {
         Self {
             id,
             video: VideoInput::default(),
             audio: None,
+            gain: Gain::new(gain),
+            meter: LevelMeter::default(),
+            scratch: Vec::new(),
             detached_ns: None,
             needs_keyframe: false,
             requested_at: None,
@@ -106,12 +114,36 @@ impl Source {
         true
     }
 
-    /// Adds its sound to `out`; returns how many samples have none.
+    pub(super) fn set_gain(&mut self, gain: f32) {
+        self.gain.set(gain);
+    }
+
+    /// Adds its sound to `out`; returns how many samples have none to be heard.
+    ///
+    /// A silent source is read all the same: its decoder and its clock stay where they would be, and its level is shown.
     pub(super) fn read(&mut self, position: i64, out: &mut [Frame]) -> usize {
-        match &mut self.audio {
-            Some(audio) => audio.read(position, out),
-            None => out.len(),
+        let Some(audio) = &mut self.audio else {
+            return out.len();
+        };
+        self.scratch.clear();
+        self.scratch.resize(out.len(), Frame::default());
+        let silent = audio.read(position, &mut self.scratch);
+        self.meter.add(&self.scratch);
+        if self.gain.mix(&self.scratch, out) {
+            silent
+        } else {
+            out.len()
         }
+    }
+
+    /// Its level before the gain; `None` before its first sound.
+    pub(super) fn levels(&self) -> Option<Levels> {
+        self.audio.as_ref().map(|_| self.meter.levels())
+    }
+
+    /// It is heard.
+    pub(super) fn has_sound(&self) -> bool {
+        self.audio.is_some() && !self.gain.is_silent()
     }
 
     /// Capture time of the first packet of sound that waits, in nanoseconds of program time.

@@ -152,6 +152,42 @@ impl VideoInput {
         Some(picture)
     }
 
+    /// Capture DTS of the first waiting IDR that is later than `after`.
+    pub(super) fn keyframe_after(&self, after: Option<i64>) -> Option<i64> {
+        let enters = |picture: &Picture| picture.unit.keyframe && Some(picture.dts_ns) > after;
+        let mut waiting = self.queue.iter().map(|(_, picture)| picture);
+        waiting.find(|picture| enters(picture)).map(|p| p.dts_ns)
+    }
+
+    /// Forgets what waits before the IDR at `entry_ns`. Returns how many pictures are gone.
+    pub(super) fn skip_to(&mut self, entry_ns: i64) -> u64 {
+        let before = |(_, picture): &(u64, Picture)| {
+            picture.dts_ns < entry_ns || (picture.dts_ns == entry_ns && !picture.unit.keyframe)
+        };
+        let count = self.queue.iter().take_while(|entry| before(entry)).count();
+        self.forget_front(count)
+    }
+
+    /// Forgets what was due by `horizon_ns` while another source was shown.
+    pub(super) fn forget_until(&mut self, horizon_ns: i64) {
+        let due = |(_, picture): &&(u64, Picture)| picture.dts_ns <= horizon_ns;
+        let count = self.queue.iter().take_while(due).count();
+        self.forget_front(count);
+    }
+
+    /// Forgets what waits but stays decodable: what comes next continues what is gone.
+    pub(super) fn forget_queue(&mut self) -> u64 {
+        self.forget_front(self.queue.len())
+    }
+
+    fn forget_front(&mut self, count: usize) -> u64 {
+        for (_, picture) in self.queue.drain(..count.min(self.queue.len())) {
+            self.queued_bytes -= picture.unit.data.len();
+            self.released_ns = self.released_ns.max(Some(picture.dts_ns));
+        }
+        count as u64
+    }
+
     /// Forgets everything that waits, and waits for an IDR. Returns how many pictures are gone.
     pub(super) fn clear(&mut self) -> u64 {
         let count = self.queue.len();
@@ -223,6 +259,12 @@ pub(super) struct VideoTimeline {
 }
 
 impl VideoTimeline {
+    /// Program time of the last picture, in nanoseconds.
+    pub(super) fn last_ns(&self) -> Option<i64> {
+        let ticks = self.last_dts?;
+        Some(Timestamp::new(ticks, Rate::VIDEO).as_nanos())
+    }
+
     /// The access unit to publish; `None` when the picture is not valid AVCC or not H.264.
     pub(super) fn place(&mut self, picture: &Picture) -> Option<AccessUnit> {
         let Config::H264(config) = &picture.unit.track.config else {

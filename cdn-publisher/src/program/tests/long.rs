@@ -1,6 +1,6 @@
 //! Two hours with clocks that disagree.
 
-use super::super::{Input, Output};
+use super::super::Output;
 use super::support::*;
 
 const SECOND: i64 = 1_000_000_000;
@@ -13,7 +13,7 @@ fn two_hours(ppm: i64) {
     let (video, audio) = (video_track(0), opus_track());
     // Later than the script is written, also at the end of the fast one.
     let stretch = |ns: i64| ns + ns / 1_000_000 * ppm + START;
-    sim.script(0, Input::Attach { source: SOURCE });
+    sim.on_air(0, SOURCE);
     let (mut worst_ms, mut last_video, mut last_audio) = (0.0f64, i64::MIN, None);
     let (mut pictures, mut heard, mut video_off_ms) = (0u32, 0u32, 0.0f64);
     for second in 0..7_200 {

@@ -9,6 +9,8 @@ use super::support::*;
 #[derive(Clone, Debug)]
 enum Event {
     Attach(u64),
+    Show(u64),
+    Gain(u64, f32),
     Detach(u64),
     Picture {
         source: u64,
@@ -29,6 +31,8 @@ fn event() -> impl Strategy<Value = Event> {
     let source = 0u64..4;
     prop_oneof![
         1 => source.clone().prop_map(Event::Attach),
+        1 => source.clone().prop_map(Event::Show),
+        1 => (source.clone(), 0.0f32..2.0).prop_map(|(id, gain)| Event::Gain(id, gain)),
         1 => source.clone().prop_map(Event::Detach),
         8 => (source.clone(), -500..2_000i64, any::<bool>(), 0u8..2, prop::bool::weighted(0.1), prop::collection::vec(any::<u8>(), 0..12))
             .prop_map(|(source, at_ms, key, size, lost, slices)| Event::Picture { source, at_ms, key, size, lost, slices }),
@@ -51,12 +55,22 @@ proptest! {
         };
         let (tracks, opus) = ([video_track(0), video_track(1)], opus_track());
         let mut now_ms = 0;
-        sim.script(0, Input::Attach { source: SourceId(0) });
+        sim.on_air(0, SourceId(0));
         for (later_ms, event) in events {
             now_ms += later_ms;
             let at = |at_ms: i64| (now_ms + at_ms - 700) * 1_000_000;
             let input = match event {
-                Event::Attach(id) => Input::Attach { source: SourceId(id) },
+                Event::Attach(id) => Input::Attach {
+                    source: SourceId(id),
+                    gain: 1.0,
+                },
+                Event::Show(id) => Input::Show {
+                    source: SourceId(id),
+                },
+                Event::Gain(id, gain) => Input::Gain {
+                    source: SourceId(id),
+                    gain,
+                },
                 Event::Detach(id) => Input::Detach { source: SourceId(id) },
                 Event::Picture { source, at_ms, key, size, lost, slices } => {
                     let mut unit = picture(&tracks[usize::from(size)], at(at_ms), key, 7);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::super::{Input, ProgramStats};
+use super::super::ProgramStats;
 use super::support::*;
 use crate::audio::codec::{AacDecoder, AacEncoder, Encode, Frame, OpusDecoder, OpusEncoder};
 use crate::audio::codec::{Decode, RealCodecs, UNIT_SAMPLES};
@@ -63,7 +63,7 @@ fn direct(pcm: &[Frame]) -> Vec<Frame> {
 /// `packets` through a program (those that `lost` names do not arrive); what is heard from program sample [`START`] on.
 fn program(packets: &[Bytes], lost: impl Fn(usize) -> bool) -> (Vec<Frame>, ProgramStats) {
     let mut sim = Sim::new(Box::new(RealCodecs), 3);
-    sim.script(0, Input::Attach { source: SOURCE });
+    sim.on_air(0, SOURCE);
     let (video, audio) = (video_track(0), opus_track());
     let start_ns = START * 1_000_000 / 48;
     for n in 0..SECONDS * 30 {

@@ -239,6 +239,12 @@ impl Sim {
         self.script.insert((at_ns, self.scripted), input);
     }
 
+    /// `source` is attached and shown.
+    pub(super) fn on_air(&mut self, at_ns: i64, source: SourceId) {
+        self.script(at_ns, Input::Attach { source, gain: 1.0 });
+        self.script(at_ns, Input::Show { source });
+    }
+
     /// `unit` arrives `after_ns` after its capture.
     pub(super) fn arrives(&mut self, source: SourceId, unit: AccessUnit, after_ns: i64) {
         let at = unit.dts.as_nanos() - EPOCH_NS + after_ns;
@@ -254,7 +260,7 @@ impl Sim {
     /// the capture time of its first sample, which is number 0 of the ramp.
     pub(super) fn host(&mut self, source: SourceId, from_ns: i64, seconds: i64, jitter_ns: i64) {
         let (video, audio) = (video_track(0), opus_track());
-        self.script(from_ns, Input::Attach { source });
+        self.on_air(from_ns, source);
         for n in 0..seconds * 30 {
             let unit = picture(
                 &video,
@@ -315,6 +321,7 @@ pub(super) struct Published {
     pub(super) video: Vec<(i64, AccessUnit)>,
     pub(super) audio: Vec<(i64, AccessUnit)>,
     pub(super) keyframe_requests: Vec<(i64, SourceId)>,
+    pub(super) cuts: Vec<(i64, SourceId, Timestamp)>,
 }
 
 impl Published {
@@ -324,6 +331,11 @@ impl Published {
                 media::Kind::Video => self.video.push((now, unit)),
                 media::Kind::Audio => self.audio.push((now, unit)),
             },
+            Output::Cut {
+                source, audio_at, ..
+            } => {
+                self.cuts.push((now, source, audio_at));
+            }
             Output::RequestKeyframe { source } => self.keyframe_requests.push((now, source)),
         }
     }

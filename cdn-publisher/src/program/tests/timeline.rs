@@ -75,7 +75,7 @@ fn slices_pass_untouched_and_idrs_carry_their_parameter_sets() {
 fn a_host_without_sound_gets_silence() {
     let mut sim = Sim::ramp();
     let track = video_track(0);
-    sim.script(0, Input::Attach { source: SOURCE });
+    sim.on_air(0, SOURCE);
     for n in 0..60 {
         let unit = picture(&track, n * SECOND / 30, n == 0, n as u32);
         sim.arrives(SOURCE, unit, 0);
@@ -95,7 +95,7 @@ fn a_host_without_sound_gets_silence() {
 fn a_host_without_picture_is_heard_after_a_while() {
     let mut sim = Sim::ramp();
     let track = opus_track();
-    sim.script(0, Input::Attach { source: SOURCE });
+    sim.on_air(0, SOURCE);
     for n in 0..150 {
         sim.arrives(SOURCE, packet(&track, n * 20_000_000, n * 960), 0);
     }
@@ -140,7 +140,7 @@ fn a_host_that_returns_continues_the_program() {
 #[test]
 fn a_new_resolution_is_a_new_configuration_at_an_idr() {
     let mut sim = Sim::ramp();
-    sim.script(0, Input::Attach { source: SOURCE });
+    sim.on_air(0, SOURCE);
     let tracks = [video_track(0), video_track(1)];
     for n in 0..90u32 {
         // The new size starts at 40; its first IDR is lost, the next comes at 50.
@@ -180,7 +180,7 @@ fn a_new_resolution_is_a_new_configuration_at_an_idr() {
 #[test]
 fn after_a_loss_nothing_undecodable_is_shown_and_requests_are_throttled() {
     let mut sim = Sim::ramp();
-    sim.script(0, Input::Attach { source: SOURCE });
+    sim.on_air(0, SOURCE);
     let track = video_track(0);
     for n in 0..120u32 {
         let mut unit = picture(&track, i64::from(n) * SECOND / 30, n == 0 || n == 90, n);
@@ -202,7 +202,7 @@ fn after_a_loss_nothing_undecodable_is_shown_and_requests_are_throttled() {
 #[test]
 fn swapped_and_repeated_units_are_put_right() {
     let mut sim = Sim::ramp();
-    sim.script(0, Input::Attach { source: SOURCE });
+    sim.on_air(0, SOURCE);
     let (video, audio) = (video_track(0), opus_track());
     for n in 0..60u32 {
         let late = if n % 7 == 3 { 80_000_000 } else { 0 };

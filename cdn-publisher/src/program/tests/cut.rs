@@ -1,0 +1,162 @@
+//! Cuts from one source to another, and voices that come and go.
+
+use media::AccessUnit;
+
+use super::super::{Input, SourceId};
+use super::support::*;
+
+const SECOND: i64 = 1_000_000_000;
+const FRAME: i64 = SECOND / 30;
+const MIX: SourceId = SourceId(9);
+const GUEST: SourceId = SourceId(2);
+
+/// Pictures of a mix whose grid lies a quarter of a frame before the host's; IDRs at these frames.
+fn mix(sim: &mut Sim, from_ns: i64, frames: i64, after_ns: i64, idrs: &[i64]) {
+    let track = video_track(1);
+    sim.script(
+        from_ns,
+        Input::Attach {
+            source: MIX,
+            gain: 0.0,
+        },
+    );
+    for n in 0..frames {
+        let at = from_ns + n * FRAME - FRAME / 4;
+        let unit = picture(&track, at, idrs.contains(&n), 1_000_000 + n as u32);
+        sim.arrives(MIX, unit, after_ns);
+    }
+}
+
+fn largest_gap_ms(video: &[(i64, AccessUnit)]) -> i64 {
+    let dts = |at: usize| video[at].1.dts.as_millis();
+    (1..video.len())
+        .map(|at| dts(at) - dts(at - 1))
+        .max()
+        .unwrap()
+}
+
+/// Which source every picture is of.
+fn sources(video: &[(i64, AccessUnit)]) -> Vec<bool> {
+    let is_mix = |unit: &AccessUnit| picture_number(unit) >= 1_000_000;
+    video.iter().map(|(_, unit)| is_mix(unit)).collect()
+}
+
+#[test]
+fn a_cut_waits_for_an_idr_and_leaves_no_gap_and_no_step_back() {
+    let mut sim = Sim::ramp();
+    sim.host(SOURCE, SECOND, 8, 20_000_000);
+    mix(&mut sim, 2 * SECOND, 150, 200_000_000, &[0, 45, 110]);
+    // Wanted after the first IDR was due: the cut is at the second one.
+    sim.script(3 * SECOND, Input::Show { source: MIX });
+    sim.script(5 * SECOND, Input::Show { source: SOURCE });
+    let out = sim.collect(8 * SECOND);
+    out.assert_invariants();
+    assert!(largest_gap_ms(&out.video) <= 34);
+
+    let of_mix = sources(&out.video);
+    let changes: Vec<usize> = (1..of_mix.len())
+        .filter(|at| of_mix[*at] != of_mix[*at - 1])
+        .collect();
+    assert_eq!(changes.len(), 2);
+    for at in &changes {
+        assert!(out.video[*at].1.keyframe);
+    }
+    let first_of_mix = &out.video[changes[0]].1;
+    assert_eq!(picture_number(first_of_mix), 1_000_045);
+    // The host's IDRs are a second apart; one that was captured before the request but not yet due will do.
+    assert_eq!(out.video[changes[1]].1.dts.as_millis(), 5_000);
+    let cuts: Vec<SourceId> = out.cuts.iter().map(|(_, source, _)| *source).collect();
+    assert_eq!(cuts, [SOURCE, MIX, SOURCE]);
+    // Every frame of the host up to the cut was shown.
+    let host: Vec<u32> = out.video[..changes[0]]
+        .iter()
+        .map(|(_, unit)| picture_number(unit))
+        .collect();
+    assert!(host.windows(2).all(|pair| pair[1] == pair[0] + 1));
+}
+
+#[test]
+fn a_source_that_comes_too_late_is_not_shown_and_asked_again() {
+    let mut sim = Sim::ramp();
+    sim.host(SOURCE, SECOND, 6, 0);
+    mix(&mut sim, 2 * SECOND, 90, 450_000_000, &[0, 30, 60]);
+    sim.script(2 * SECOND, Input::Show { source: MIX });
+    let out = sim.collect(5 * SECOND);
+    out.assert_invariants();
+    assert!(sources(&out.video).iter().all(|mix| !mix));
+    assert!(
+        out.keyframe_requests
+            .iter()
+            .filter(|(_, s)| *s == MIX)
+            .count()
+            >= 4
+    );
+    assert!(largest_gap_ms(&out.video) <= 34);
+}
+
+#[test]
+fn the_picture_stays_while_the_new_one_is_awaited() {
+    let mut sim = Sim::ramp();
+    sim.host(SOURCE, SECOND, 6, 0);
+    sim.script(
+        2 * SECOND,
+        Input::Attach {
+            source: MIX,
+            gain: 0.0,
+        },
+    );
+    sim.script(2 * SECOND, Input::Show { source: MIX });
+    let out = sim.collect(6 * SECOND);
+    assert_eq!(out.cuts.len(), 1);
+    assert!(out.video.last().unwrap().1.dts.as_millis() > 5_600);
+}
+
+#[test]
+fn voices_come_and_go_over_ten_milliseconds_and_the_host_stays_bit_exact() {
+    let mut sim = Sim::ramp();
+    sim.host(SOURCE, SECOND, 6, 20_000_000);
+    // A guest whose packets are of the same ramp, a whole lap later, so that sums stay exact.
+    let audio = opus_track();
+    sim.script(
+        SECOND,
+        Input::Attach {
+            source: GUEST,
+            gain: 0.0,
+        },
+    );
+    for n in 0..300 {
+        let unit = packet(&audio, SECOND + n * 20_000_000, n * PACKET_SAMPLES);
+        sim.arrives(GUEST, unit, 5_000_000);
+    }
+    for (at, gain) in [(3 * SECOND, 1.0), (4 * SECOND, 0.5), (5 * SECOND, 0.0)] {
+        sim.script(
+            at,
+            Input::Gain {
+                source: GUEST,
+                gain,
+            },
+        );
+    }
+    let out = sim.collect(6 * SECOND);
+    out.assert_invariants();
+    let mut steps = 0;
+    let mut previous = None;
+    for (_, unit) in out.audio.iter().skip(20) {
+        for (at, frame) in ramp_frames(unit).into_iter().enumerate() {
+            // The right channel tells the sum of the gains: 1 of the host and the guest's.
+            let guest = frame[1] - 1.0;
+            let index = unit.dts.ticks() + at as i64 * 64 - 48_000;
+            assert!(
+                (frame[0] - ramp(index) * (1.0 + guest)).abs() < 0.5,
+                "{index}: {frame:?}"
+            );
+            if let Some(previous) = previous {
+                let step: f32 = guest - previous;
+                assert!(step.abs() <= 64.0 / 480.0 + 1e-4, "a step of {step}");
+                steps += usize::from(step != 0.0);
+            }
+            previous = Some(guest);
+        }
+    }
+    assert!((21..=27).contains(&steps), "{steps}");
+}
