@@ -11,15 +11,16 @@ use signaling::backend::{
 };
 use signaling::types::{
     Channel, ChannelCreate, ChannelId, ChannelPatch, ChannelStats, Check, CheckStatus, Destination,
-    DestinationSpec, Event, Invalid, Mode, ModeRequest, Node, NodeRole, Page, PageRequest,
-    Participant, ParticipantId, Readiness, Role, SessionId, SwitchReport, WallTime,
+    DestinationSpec, Event, Invalid, Layout, ModeRequest, Node, NodeRole, Page, PageRequest,
+    Participant, ParticipantId, ParticipantPatch, Readiness, Role, SessionId, SwitchReport,
+    WallTime,
 };
 use tokio::sync::broadcast;
 
 use crate::channel::manager::{self, Manager};
-use crate::channel::task::{Handle, PublishError, Snapshot};
+use crate::channel::switch::Refusal;
+use crate::channel::task::{Handle, PublishError, Snapshot, SwitchError};
 use crate::channel::{state, view};
-use crate::clock;
 use crate::registry::{Health, NodeRecord};
 use crate::selftest::Reachability;
 use crate::sfu::{self, OfferError, PatchError};
@@ -122,6 +123,20 @@ fn offer_error(error: &OfferError) -> Error {
             retry_after_s: RETRY_AFTER_S,
         },
         _ => Error::BadSdp(error.to_string()),
+    }
+}
+
+fn switch_error(error: SwitchError) -> Error {
+    match error {
+        SwitchError::Invalid(invalid) => Error::Unprocessable(invalid),
+        SwitchError::Refused(refusal) => match refusal {
+            Refusal::NoHost | Refusal::NoGuest => Error::Conflict(refusal.to_string()),
+            Refusal::Busy | Refusal::NoMixer(_) => Error::Unavailable {
+                reason: refusal.to_string(),
+                retry_after_s: 1,
+            },
+            Refusal::Timeout(_) => Error::Timeout(refusal.to_string()),
+        },
     }
 }
 
@@ -402,34 +417,29 @@ impl Backend for AnchorBackend {
         channel: &ChannelId,
         request: ModeRequest,
     ) -> Result<SwitchReport, Error> {
-        let snapshot = self.snapshot(channel).await?;
-        if !snapshot.host_live {
-            return Err(Error::Conflict(
-                "the channel has no live host, so there is nothing to switch".into(),
-            ));
-        }
-        match request.mode {
-            Mode::Solo => Ok(SwitchReport {
-                mode: Mode::Solo,
-                changed: false,
-                requested_at: WallTime::from_unix_ms(clock::wall_ms()),
-                cut: None,
-                splice: None,
-            }),
-            Mode::Collab
-                if snapshot
-                    .participants
-                    .iter()
-                    .all(|p| !p.connected || p.role == state::Role::Host) =>
-            {
-                Err(Error::Conflict(
-                    "the channel has no live guest to collaborate with".into(),
-                ))
-            }
-            Mode::Collab => Err(Error::NotImplemented(
-                "this version has no mixer; the channel stays in solo mode".into(),
-            )),
-        }
+        let handle = self.find(channel).await?;
+        let mode = view::machine_mode(request.mode);
+        let answer = handle.set_mode(mode, request.layout, request.participants);
+        let answer = answer.await.ok_or(Error::NotFound("channel"))?;
+        answer.map_err(switch_error)
+    }
+
+    async fn set_layout(&self, channel: &ChannelId, layout: Layout) -> Result<Layout, Error> {
+        let answer = self.find(channel).await?.set_layout(layout).await;
+        Ok(answer.ok_or(Error::NotFound("channel"))??)
+    }
+
+    async fn participant_update(
+        &self,
+        channel: &ChannelId,
+        participant: &ParticipantId,
+        patch: ParticipantPatch,
+    ) -> Result<Participant, Error> {
+        let handle = self.find(channel).await?;
+        let answer = handle.set_controls(participant.clone(), patch).await;
+        answer
+            .ok_or(Error::NotFound("channel"))?
+            .ok_or(Error::NotFound("participant"))
     }
 
     async fn participants(

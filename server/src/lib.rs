@@ -12,6 +12,7 @@ pub mod config;
 pub mod events;
 pub mod http;
 pub mod logs;
+pub mod mixer;
 pub mod registry;
 pub mod run;
 pub mod selftest;

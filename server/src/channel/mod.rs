@@ -1,9 +1,12 @@
 //! A channel: one live show, from its first host to its end.
 //!
-//! [`state`] decides (sans-IO); [`task`] owns the program, the publisher and the timers of one channel and carries
-//! the decisions out; [`manager`] knows all channels of this node; [`view`] translates for the API.
+//! [`state`] decides who is in and [`switch`] what the program shows (both sans-IO); [`task`] owns the program, the
+//! publisher and the timers of one channel and carries the decisions out; [`manager`] knows all channels of this node;
+//! [`view`] translates for the API.
 
+pub mod gop;
 pub mod manager;
 pub mod state;
+pub mod switch;
 pub mod task;
 pub mod view;

@@ -47,10 +47,10 @@ pub enum Input {
 pub enum Output {
     /// Start program and publisher.
     StartProgram,
-    /// Let this session feed the program.
-    OnAir(SessionKey),
-    /// This session no longer feeds the program.
-    OffAir(SessionKey),
+    /// This session feeds the program from now on.
+    Attach(SessionKey),
+    /// This session does not feed the program any more.
+    Detach(SessionKey),
     /// End this session: it was replaced or kicked.
     End(SessionKey),
     /// Flush and stop program and publisher: the host stayed away.
@@ -185,7 +185,7 @@ impl State {
         &self.participants
     }
 
-    /// The session that feeds the program.
+    /// The host's session.
     #[must_use]
     pub fn on_air(&self) -> Option<SessionKey> {
         self.participants
@@ -263,9 +263,9 @@ impl State {
                 self.program_running = true;
                 self.outputs.push_back(Output::StartProgram);
             }
-            self.outputs.extend(replaced.map(Output::OffAir));
-            self.outputs.push_back(Output::OnAir(session));
         }
+        self.outputs.extend(replaced.map(Output::Detach));
+        self.outputs.push_back(Output::Attach(session));
         match replaced {
             Some(old) => self.outputs.push_back(Output::End(old)),
             None => {
@@ -295,8 +295,8 @@ impl State {
             participant.live = None;
             let (id, role) = (participant.id.clone(), participant.role);
             self.outputs.push_back(Output::Event(Event::Left(id, role)));
+            self.outputs.push_back(Output::Detach(session));
             if role == Role::Host {
-                self.outputs.push_back(Output::OffAir(session));
                 self.outputs.push_back(Output::Event(Event::HostAway));
                 self.away_deadline = now.checked_add(self.limits.away_timeout);
             }
@@ -397,7 +397,7 @@ mod tests {
             room.connect(1),
             [
                 Output::StartProgram,
-                Output::OnAir(key(1)),
+                Output::Attach(key(1)),
                 Output::Event(Event::Joined("ann".into(), Role::Host)),
                 Output::Event(Event::HostLive)
             ]
@@ -409,7 +409,10 @@ mod tests {
         assert_eq!(room.join(3, "bob", None), Ok(()));
         assert_eq!(
             room.connect(3),
-            [Output::Event(Event::Joined("bob".into(), Role::Guest))]
+            [
+                Output::Attach(key(3)),
+                Output::Event(Event::Joined("bob".into(), Role::Guest))
+            ]
         );
     }
 
@@ -424,8 +427,8 @@ mod tests {
         assert_eq!(
             room.connect(2),
             [
-                Output::OffAir(key(1)),
-                Output::OnAir(key(2)),
+                Output::Detach(key(1)),
+                Output::Attach(key(2)),
                 Output::End(key(1))
             ]
         );
@@ -448,7 +451,7 @@ mod tests {
         room.join(2, "ann", None).expect("back");
         assert_eq!(
             room.connect(2).first(),
-            Some(&Output::OnAir(key(2))),
+            Some(&Output::Attach(key(2))),
             "no second StartProgram"
         );
         room.leave(2);
@@ -464,7 +467,7 @@ mod tests {
         room.connect(1);
         room.leave(1);
         assert_eq!(room.join(2, "bob", Some(Role::Host)), Ok(()));
-        assert_eq!(room.connect(2).first(), Some(&Output::OnAir(key(2))));
+        assert_eq!(room.connect(2).first(), Some(&Output::Attach(key(2))));
     }
 
     #[test]
@@ -499,11 +502,11 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, the program has at most one source and every on-air is paired with an off-air.
+        /// Whatever happens, attached is who is live, and there is at most one host.
         #[test]
-        fn at_most_one_source(steps in proptest::collection::vec((0u8..4, 1u128..12, 0usize..4, 0u8..3), 0..120)) {
+        fn attached_is_who_is_live(steps in proptest::collection::vec((0u8..4, 1u128..12, 0usize..4, 0u8..3), 0..120)) {
             let mut room = Room::new();
-            let mut on_air = None;
+            let mut attached = std::collections::HashSet::new();
             for (step, session, who, role) in steps {
                 let id = ["ann", "bob", "cid", "dan"][who];
                 let role = [None, Some(Role::Host), Some(Role::Guest)][usize::from(role)];
@@ -515,12 +518,13 @@ mod tests {
                 }
                 for output in room.outputs() {
                     match output {
-                        Output::OnAir(s) => { prop_assert_eq!(on_air, None); on_air = Some(s); }
-                        Output::OffAir(s) => { prop_assert_eq!(on_air, Some(s)); on_air = None; }
+                        Output::Attach(s) => prop_assert!(attached.insert(s)),
+                        Output::Detach(s) => prop_assert!(attached.remove(&s)),
                         Output::StartProgram | Output::EndProgram | Output::End(_) | Output::Event(_) => {}
                     }
                 }
-                prop_assert_eq!(on_air, room.state.on_air());
+                let live = room.state.participants().iter().filter_map(|p| p.live);
+                prop_assert_eq!(&attached, &live.collect::<std::collections::HashSet<_>>());
                 prop_assert!(room.state.participants().len() <= LIMITS.max_participants);
                 prop_assert!(room.state.participants().iter().filter(|p| p.role == Role::Host).count() <= 1);
             }

@@ -3,22 +3,32 @@
 //! Everything about a channel happens in this task, so there are no locks. Others talk to it through [`Handle`], whose
 //! queue is bounded: a full queue makes callers wait, never the media.
 
+mod stage;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use cdn_publisher::program::{Input as ProgramInput, Output as ProgramOutput};
+use cdn_publisher::program::{Input as ProgramInput, Levels, Output as ProgramOutput};
 use cdn_publisher::publisher::{Destination, DestinationStatus};
 use cdn_publisher::{Program, ProgramStats, Publisher, SourceId};
 use media::{AccessUnit, Config as CodecConfig, Kind, Timestamp};
-use signaling::types::{ChannelId, DestinationState, EventBody, ParticipantId};
+use signaling::types::{
+    ChannelId, DestinationState, EventBody, Invalid, Layout, LayoutName, Participant,
+    ParticipantId, ParticipantPatch, SwitchReport,
+};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use super::manager::Deps;
 use super::state::{self, Event, Input, Limits, Output, Role, State};
+use super::switch::Mode;
 use super::view;
 use crate::clock;
+use crate::mixer::process::{Event as MixerEvent, Run};
 use crate::sfu::{Answer, Ingress, OfferError, SessionId};
+
+use stage::Stage;
+pub use stage::{Controls, StageView, SwitchError};
 
 /// Requests waiting for the channel.
 const COMMANDS: usize = 64;
@@ -58,8 +68,12 @@ pub struct ParticipantView {
     pub session: Option<SessionId>,
     /// Media can flow.
     pub connected: bool,
-    /// They feed the program.
+    /// They are seen or heard in the program.
     pub on_air: bool,
+    /// What the producer set.
+    pub controls: Controls,
+    /// How loud they are before their volume; once they have sound.
+    pub level: Option<Levels>,
     /// When they came, wall clock in ms.
     pub joined_at_ms: u64,
     /// What their pictures look like.
@@ -89,6 +103,8 @@ pub struct Snapshot {
     pub destinations: Vec<DestinationStatus>,
     /// The program, while it runs.
     pub program: Option<ProgramView>,
+    /// Mode, layout and mixer.
+    pub stage: StageView,
 }
 
 /// The program as seen from outside.
@@ -118,6 +134,14 @@ enum Command {
         id: String,
         reply: Reply<Result<(), state::Error>>,
     },
+    SetMode {
+        mode: Mode,
+        layout: Option<LayoutName>,
+        participants: Option<Vec<ParticipantId>>,
+        reply: Reply<Result<SwitchReport, SwitchError>>,
+    },
+    SetLayout(Layout, Reply<Result<Layout, Invalid>>),
+    SetControls(ParticipantId, ParticipantPatch, Reply<Option<Participant>>),
     SetTitle(String),
     SetDestinations(Vec<Destination>),
     Close(Reply<()>),
@@ -176,6 +200,43 @@ impl Handle {
         self.ask(|reply| Command::Kick { id, reply }).await
     }
 
+    /// Switches the mode; answers when the first access unit of the new mode is published.
+    ///
+    /// # Errors
+    /// [`SwitchError`]; the program is as before then.
+    pub async fn set_mode(
+        &self,
+        mode: Mode,
+        layout: Option<LayoutName>,
+        participants: Option<Vec<ParticipantId>>,
+    ) -> Option<Result<SwitchReport, SwitchError>> {
+        self.ask(|reply| Command::SetMode {
+            mode,
+            layout,
+            participants,
+            reply,
+        })
+        .await
+    }
+
+    /// Changes the layout of the mix.
+    ///
+    /// # Errors
+    /// When it names who is not there.
+    pub async fn set_layout(&self, layout: Layout) -> Option<Result<Layout, Invalid>> {
+        self.ask(|reply| Command::SetLayout(layout, reply)).await
+    }
+
+    /// Mutes, changes the volume, takes on or off the program; `Some(None)` when there is no such participant.
+    pub async fn set_controls(
+        &self,
+        id: ParticipantId,
+        patch: ParticipantPatch,
+    ) -> Option<Option<Participant>> {
+        self.ask(|reply| Command::SetControls(id, patch, reply))
+            .await
+    }
+
     /// Renames the channel.
     pub async fn set_title(&self, title: String) -> Option<()> {
         self.commands.send(Command::SetTitle(title)).await.ok()
@@ -223,13 +284,14 @@ pub fn spawn(deps: Deps, setup: Setup, ended: impl FnOnce() + Send + 'static) ->
         max_participants: deps.config.channels.max_participants,
     };
     let now = clock::now();
+    let (stage, mixer) = Stage::new(deps.config.mixer.clone());
     let task = Task {
+        stage,
         state: State::new(limits),
         joined_at: HashMap::new(),
         sources: HashMap::new(),
         formats: HashMap::new(),
         next_source: 0,
-        on_air: None,
         running: None,
         destination_states: HashMap::new(),
         empty_since: now,
@@ -242,7 +304,7 @@ pub fn spawn(deps: Deps, setup: Setup, ended: impl FnOnce() + Send + 'static) ->
     };
     tokio::spawn(
         async move {
-            task.run(requests, ingress).await;
+            task.run(requests, ingress, mixer).await;
             ended();
         }
         .instrument(span),
@@ -252,6 +314,8 @@ pub fn spawn(deps: Deps, setup: Setup, ended: impl FnOnce() + Send + 'static) ->
 
 /// The program while it runs.
 struct Running {
+    /// Program time zero on the anchor's clock.
+    epoch: Timestamp,
     program: Program,
     publisher: Publisher,
     since_ms: u64,
@@ -264,11 +328,11 @@ struct Task {
     deps: Deps,
     setup: Setup,
     state: State,
+    stage: Stage,
     joined_at: HashMap<String, u64>,
     sources: HashMap<SessionId, SourceId>,
     formats: HashMap<SessionId, [Option<CodecConfig>; 2]>,
     next_source: u64,
-    on_air: Option<SessionId>,
     running: Option<Running>,
     destination_states: HashMap<String, DestinationState>,
     empty_since: Instant,
@@ -284,6 +348,7 @@ impl Task {
         mut self,
         mut requests: mpsc::Receiver<Command>,
         mut ingress: mpsc::Receiver<(SessionId, Ingress)>,
+        mut mixer: mpsc::Receiver<(Run, MixerEvent)>,
     ) {
         info!("channel created");
         let mut batch = Vec::with_capacity(INGRESS_BATCH);
@@ -297,6 +362,7 @@ impl Task {
                         self.ingress(now, session, item);
                     }
                 }
+                Some((run, event)) = mixer.recv() => self.mixer_event(clock::now(), run, event),
                 Some(command) = requests.recv() => self.command(command),
                 () = tokio::time::sleep_until(deadline.into()) => {}
             }
@@ -319,10 +385,14 @@ impl Task {
             .running
             .as_ref()
             .and_then(|running| running.program.poll_timeout());
-        [program, self.state.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .fold(self.next_tick, Instant::min)
+        [
+            program,
+            self.state.poll_timeout(),
+            self.stage.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.next_tick, Instant::min)
     }
 
     fn timeouts(&mut self, now: Instant) {
@@ -332,6 +402,7 @@ impl Task {
         {
             running.program.handle_timeout(now);
         }
+        self.stage_timeouts(now);
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.report_destinations();
@@ -375,9 +446,17 @@ impl Task {
         if format.as_ref() != Some(&unit.track.config) {
             *format = Some(unit.track.config.clone());
         }
+        let is_video = unit.kind() == Kind::Video;
+        if is_video {
+            self.stage_picture(now, session, &unit);
+        }
+        let is_host = self.state.on_air() == Some(session.0);
         let (Some(source), Some(running)) = (self.sources.get(&session), &mut self.running) else {
             return;
         };
+        if is_video && !is_host {
+            return;
+        }
         let source = *source;
         if let Err(error) = running
             .program
@@ -389,22 +468,18 @@ impl Task {
     }
 
     fn drain_program(&mut self) {
-        let Some(running) = &mut self.running else {
-            return;
-        };
-        while let Some(output) = running.program.poll_output() {
+        while let Some(output) = self.running.as_mut().and_then(|r| r.program.poll_output()) {
             match output {
-                ProgramOutput::Unit(unit) => {
-                    match unit.kind() {
-                        Kind::Video => {
-                            running.keyframes += u64::from(unit.keyframe);
-                            running.video_dts = Some(unit.dts);
-                        }
-                        Kind::Audio => running.audio_dts = Some(unit.dts),
-                    }
-                    running.publisher.send(unit);
-                }
+                ProgramOutput::Unit(unit) => self.publish_unit(unit),
+                ProgramOutput::Cut {
+                    source,
+                    video_dts,
+                    audio_at,
+                } => self.program_cut(clock::now(), source, video_dts, audio_at),
                 ProgramOutput::RequestKeyframe { source } => {
+                    if self.mix_keyframe(source) {
+                        continue;
+                    }
                     let session = self.sources.iter().find(|(_, known)| **known == source);
                     if let Some((session, _)) = session {
                         self.deps.sfu.request_keyframe(*session);
@@ -412,6 +487,20 @@ impl Task {
                 }
             }
         }
+    }
+
+    fn publish_unit(&mut self, unit: AccessUnit) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        match unit.kind() {
+            Kind::Video => {
+                running.keyframes += u64::from(unit.keyframe);
+                running.video_dts = Some(unit.dts);
+            }
+            Kind::Audio => running.audio_dts = Some(unit.dts),
+        }
+        running.publisher.send(unit);
     }
 
     fn command(&mut self, command: Command) {
@@ -427,6 +516,16 @@ impl Task {
             Command::Kick { id, reply } => {
                 let result = self.state.handle(clock::now(), Input::Kick(id));
                 let _ = reply.send(result);
+            }
+            Command::SetMode {
+                mode,
+                layout,
+                participants,
+                reply,
+            } => self.set_mode(mode, layout, participants, reply),
+            Command::SetLayout(layout, reply) => drop(reply.send(self.set_layout(layout))),
+            Command::SetControls(id, patch, reply) => {
+                drop(reply.send(self.set_controls(&id, &patch)));
             }
             Command::SetTitle(title) => {
                 self.setup.title = title;
@@ -522,19 +621,26 @@ impl Task {
         tokio::spawn(async move { sfu.close(session).await });
     }
 
-    /// Carries out what the channel's state machine decided.
+    /// Carries out what the channel's state machines decided.
     async fn apply(&mut self, now: Instant) {
+        let mut changed = false;
         while let Some(output) = self.state.poll_output() {
+            changed = true;
             match output {
                 Output::StartProgram => self.start_program(),
-                Output::EndProgram => self.end_program().await,
-                Output::OnAir(session) => self.on_air(now, SessionId(session)),
-                Output::OffAir(session) => self.off_air(now, SessionId(session)),
+                Output::EndProgram => self.end_program(now).await,
+                Output::Attach(session) => self.attach(now, SessionId(session)),
+                Output::Detach(session) => self.detach(now, SessionId(session)),
                 Output::End(session) => self.close_session(SessionId(session)),
                 Output::Event(event) => self.tell(event),
             }
         }
+        if changed {
+            self.people_changed(now);
+        }
+        self.apply_stage(now);
         self.drain_program();
+        self.apply_stage(now);
     }
 
     fn start_program(&mut self) {
@@ -553,6 +659,7 @@ impl Task {
         );
         publisher.set_destinations(self.setup.destinations.clone());
         self.running = Some(Running {
+            epoch,
             program,
             publisher,
             since_ms: wall,
@@ -563,30 +670,32 @@ impl Task {
         info!("program started");
     }
 
-    async fn end_program(&mut self) {
+    async fn end_program(&mut self, now: Instant) {
+        self.end_stage(now);
         if let Some(running) = self.running.take() {
             running.publisher.shutdown(FLUSH).await;
             info!("program ended");
         }
         self.sources.clear();
-        self.on_air = None;
         self.announce();
     }
 
-    fn on_air(&mut self, now: Instant, session: SessionId) {
+    fn attach(&mut self, now: Instant, session: SessionId) {
         let source = SourceId(self.next_source);
         self.next_source += 1;
         self.sources.insert(session, source);
-        self.on_air = Some(session);
-        self.feed(now, ProgramInput::Attach { source });
+        let gain = self.gain_of(session);
+        self.feed(now, ProgramInput::Attach { source, gain });
+        if self.state.on_air() == Some(session.0) {
+            self.show(now);
+        }
         self.deps.sfu.request_keyframe(session);
     }
 
-    fn off_air(&mut self, now: Instant, session: SessionId) {
+    fn detach(&mut self, now: Instant, session: SessionId) {
         if let Some(source) = self.sources.remove(&session) {
             self.feed(now, ProgramInput::Detach { source });
         }
-        self.on_air = self.on_air.filter(|on_air| *on_air != session);
     }
 
     fn feed(&mut self, now: Instant, input: ProgramInput) {
@@ -653,7 +762,19 @@ impl Task {
         }
     }
 
+    fn is_on_air(&self, participant: &state::Participant) -> bool {
+        let alone = self.stage.view().mode == Mode::Solo;
+        participant.live.is_some()
+            && (participant.role == Role::Host
+                || (!alone && self.stage.controls(&participant.id).on_program))
+    }
+
     fn snapshot(&self) -> Snapshot {
+        let levels: HashMap<SourceId, Levels> = self
+            .running
+            .as_ref()
+            .map(|running| running.program.levels().collect())
+            .unwrap_or_default();
         let participants = self.state.participants().iter().filter_map(|p| {
             let session = p.live.or(p.pending).map(SessionId);
             let [video, audio] = session
@@ -665,7 +786,12 @@ impl Task {
                 role: p.role,
                 session,
                 connected: p.live.is_some(),
-                on_air: session.is_some() && session == self.on_air,
+                on_air: self.is_on_air(p),
+                controls: self.stage.controls(&p.id),
+                level: session
+                    .and_then(|session| self.sources.get(&session))
+                    .and_then(|source| levels.get(source))
+                    .copied(),
                 joined_at_ms: self
                     .joined_at
                     .get(&p.id)
@@ -681,7 +807,8 @@ impl Task {
             title: self.setup.title.clone(),
             created_at_ms: self.setup.epoch_ms,
             live_since_ms: self.running.as_ref().map(|running| running.since_ms),
-            host_live: self.on_air.is_some(),
+            host_live: self.state.on_air().is_some(),
+            stage: self.stage.view(),
             participants: participants.collect(),
             targets: self.setup.destinations.clone(),
             destinations,
@@ -726,6 +853,7 @@ impl Task {
         for session in sessions {
             self.deps.sfu.close(session).await;
         }
+        self.end_stage(clock::now());
         if let Some(running) = self.running.take() {
             running.publisher.shutdown(FLUSH).await;
         }

@@ -1,17 +1,21 @@
 //! A channel's state in the words of the API.
 
+use cdn_publisher::program::{GAIN_RAMP, Levels};
 use cdn_publisher::publisher::{
     Destination as Target, DestinationState as PublisherState, DestinationStatus,
 };
 use media::Config as CodecConfig;
+use media::link;
 use signaling::types::{
-    AudioFormat, AudioLevel, Channel, ChannelState, ChannelStats, Destination, DestinationState,
-    DestinationStats, DestinationUrl, IngestStats, Mode, Participant, ParticipantState,
-    ParticipantStats, Playback, ProgramSource, ProgramStats, Role, VideoFormat, Viewers, WallTime,
+    AudioFormat, AudioLevel, Channel, ChannelState, ChannelStats, Cut, Destination,
+    DestinationState, DestinationStats, DestinationUrl, IngestStats, LayoutName, Mode, Participant,
+    ParticipantState, ParticipantStats, Playback, ProgramSource, ProgramStats, Role, Splice,
+    SwitchReport, VideoFormat, Viewers, WallTime,
 };
 
 use super::manager::Deps;
 use super::state;
+use super::switch::{self, Picture};
 use super::task::{ParticipantView, Snapshot};
 use crate::clock;
 use crate::sfu::{SessionStats, StreamStats};
@@ -26,7 +30,8 @@ pub fn channel(snapshot: &Snapshot, deps: &Deps) -> Channel {
     Channel {
         id: snapshot.id.clone(),
         title: snapshot.title.clone(),
-        mode: Mode::Solo,
+        mode: api_mode(snapshot.stage.mode),
+        layout: snapshot.stage.layout.clone(),
         state: channel_state(snapshot),
         node: deps.node_id.clone(),
         created_at: WallTime::from_unix_ms(snapshot.created_at_ms),
@@ -78,9 +83,11 @@ pub fn participant(view: &ParticipantView, ingest: Option<&SessionStats>) -> Par
         state: participant_state(view),
         protocol: "whip".into(),
         joined_at: WallTime::from_unix_ms(view.joined_at_ms),
-        muted: false,
-        volume: 1.0,
-        on_program: view.on_air,
+        muted: view.controls.muted,
+        volume: view.controls.volume,
+        on_program: view.controls.on_program,
+        on_air: view.on_air,
+        level: view.level.map(audio_level),
         video: view.video.as_ref().and_then(video_format),
         audio: view.audio.as_ref().and_then(audio_format),
         ingest: ingest.map(ingest_stats),
@@ -138,6 +145,65 @@ fn audio_format(config: &CodecConfig) -> Option<AudioFormat> {
             codec: "opus".into(),
             sample_rate_hz: 48_000,
             channels: opus.channels,
+        }),
+    }
+}
+
+fn audio_level(levels: Levels) -> AudioLevel {
+    AudioLevel {
+        rms_dbfs: levels.rms_dbfs,
+        peak_dbfs: levels.peak_dbfs,
+    }
+}
+
+fn api_mode(mode: switch::Mode) -> Mode {
+    match mode {
+        switch::Mode::Solo => Mode::Solo,
+        switch::Mode::Collab => Mode::Collab,
+    }
+}
+
+/// The machine's word for a mode of the API.
+#[must_use]
+pub fn machine_mode(mode: Mode) -> switch::Mode {
+    match mode {
+        Mode::Solo => switch::Mode::Solo,
+        Mode::Collab => switch::Mode::Collab,
+    }
+}
+
+/// The mixer's word for a layout of the API.
+#[must_use]
+pub fn link_layout(name: LayoutName) -> link::LayoutName {
+    match name {
+        LayoutName::Grid => link::LayoutName::Grid,
+        LayoutName::SideBySide => link::LayoutName::SideBySide,
+        LayoutName::Speaker => link::LayoutName::Speaker,
+        LayoutName::Pip => link::LayoutName::Pip,
+        LayoutName::Custom => link::LayoutName::Custom,
+    }
+}
+
+/// The report of a switch that was asked for at `requested_ms` of the wall clock.
+///
+/// The sound of the host is the same samples before and after; the guests' gains move over the fade. So nothing is
+/// missing and nothing is heard twice, by construction.
+#[must_use]
+pub fn switch_report(report: &switch::Report, requested_ms: u64) -> SwitchReport {
+    SwitchReport {
+        mode: api_mode(report.mode),
+        changed: report.cut.is_some(),
+        requested_at: WallTime::from_unix_ms(requested_ms),
+        cut: report.cut.map(|at| Cut {
+            video_dts_ms: at.video_dts_ms,
+            audio_dts_ms: at.audio_dts_ms,
+            waited_ms: report.waited.as_secs_f64() * 1e3,
+        }),
+        splice: report.cut.map(|_| Splice {
+            method: "crossfade".into(),
+            fade_ms: GAIN_RAMP.as_secs_f64() * 1e3,
+            gap_samples: 0,
+            overlap_samples: 0,
         }),
     }
 }
@@ -261,6 +327,7 @@ pub fn stats(snapshot: &Snapshot, ingest: &[Option<SessionStats>], deps: &Deps) 
             id: view.id.clone(),
             role: role(view.role),
             state: participant_state(view),
+            level: view.level.map(audio_level).unwrap_or_default(),
             ingest: stats.as_ref().map(ingest_stats).unwrap_or_default(),
         });
     let program = program_stats(snapshot, deps);
@@ -287,7 +354,7 @@ pub fn stats(snapshot: &Snapshot, ingest: &[Option<SessionStats>], deps: &Deps) 
         uptime_ms: snapshot
             .live_since_ms
             .map_or(0, |since| now_ms.saturating_sub(since)),
-        mode: Mode::Solo,
+        mode: api_mode(snapshot.stage.mode),
         state: channel_state(snapshot),
         participants: participants.collect(),
         destinations: destinations.collect(),
@@ -302,10 +369,11 @@ fn program_stats(snapshot: &Snapshot, deps: &Deps) -> ProgramStats {
     };
     let (video, audio) = (&program.stats.video, &program.stats.audio);
     ProgramStats {
-        source: if snapshot.host_live {
-            ProgramSource::Host
-        } else {
-            ProgramSource::None
+        source: match snapshot.stage.shown {
+            Some(Picture::Mix) if snapshot.stage.mode == switch::Mode::Solo => ProgramSource::Slate,
+            Some(Picture::Mix) => ProgramSource::Mix,
+            Some(Picture::Host) if snapshot.host_live => ProgramSource::Host,
+            Some(Picture::Host) | None => ProgramSource::None,
         },
         fps: narrow(video.fps),
         video_bitrate_bps: whole(video.bitrate_bps),
@@ -325,7 +393,7 @@ fn program_stats(snapshot: &Snapshot, deps: &Deps) -> ProgramStats {
         video_dts_ms: millis(program.video_dts),
         audio_dts_ms: millis(program.audio_dts),
         program_delay_ms: u32::try_from(deps.config.program.delay_ms).unwrap_or(u32::MAX),
-        switches: 0,
+        switches: snapshot.stage.switches,
     }
 }
 

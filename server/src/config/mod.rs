@@ -7,6 +7,7 @@
 
 mod load;
 mod media;
+mod mixer;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use load::{EXAMPLE, load};
 pub use media::{Program, Publisher};
+pub use mixer::Mixer;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +34,8 @@ pub struct Config {
     pub channels: Channels,
     /// The program: delay and audio encoder.
     pub program: Program,
+    /// The mixer, and switches between solo and collab.
+    pub mixer: Mixer,
     /// The RTMP publisher.
     pub publisher: Publisher,
     /// The embedded CDN origin.
@@ -372,6 +376,9 @@ impl Config {
                 "program.aac_bitrate_kbps",
                 "it must be between 32 and 320".into(),
             );
+        }
+        if let Err((key, problem)) = self.mixer.validate(self.program.delay_ms) {
+            return invalid(key, problem);
         }
         if self.webrtc.external_ips.iter().any(IpAddr::is_unspecified) {
             return invalid(

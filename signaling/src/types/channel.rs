@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ChannelId, DestinationSpec, Mode, ParticipantId, Viewers, WallTime};
+use super::{ChannelId, DestinationSpec, Layout, Mode, ParticipantId, Viewers, WallTime};
 
 /// Whether a channel has something to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -55,6 +55,8 @@ pub struct Channel {
     pub title: String,
     /// What feeds the program.
     pub mode: Mode,
+    /// The layout of the mix, also while it is not shown.
+    pub layout: Layout,
     /// Whether it is live.
     pub state: ChannelState,
     /// The node that owns it.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{IngestStats, ParticipantId, WallTime};
+use super::{AudioLevel, IngestStats, ParticipantId, WallTime};
 
 /// What a participant is to its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -69,8 +69,13 @@ pub struct Participant {
     pub muted: bool,
     /// Linear gain in the program; 1 is unchanged.
     pub volume: f32,
-    /// Seen and heard in the program.
+    /// To be seen and heard in the program when the channel is in collab mode.
     pub on_program: bool,
+    /// Seen or heard in the program at this moment.
+    pub on_air: bool,
+    /// How loud it is before its volume; absent before the first sound.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub level: Option<AudioLevel>,
     /// Its picture; absent before the first keyframe.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub video: Option<VideoFormat>,

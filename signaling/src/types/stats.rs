@@ -140,6 +140,8 @@ pub struct ParticipantStats {
     pub role: Role,
     /// Whether it is connected.
     pub state: ParticipantState,
+    /// How loud it is before its volume.
+    pub level: AudioLevel,
     /// How well it arrives.
     pub ingest: IngestStats,
 }

@@ -67,6 +67,11 @@ pub(crate) fn channel(id: &str) -> Channel {
     Channel {
         title: String::new(),
         mode: Mode::Solo,
+        layout: Layout {
+            name: LayoutName::Grid,
+            tiles: Vec::new(),
+            background: None,
+        },
         state: ChannelState::Idle,
         node: "n1".to_owned(),
         created_at: WallTime::default(),

@@ -1,0 +1,157 @@
+//! The pictures of a participant since their last IDR: what a mixer needs to show them at once.
+//!
+//! Bounds: [`MAX_PICTURES`] and [`MAX_BYTES`]; beyond them everything is forgotten until the next IDR. Pictures share
+//! their bytes with the rest of the house.
+
+use std::collections::VecDeque;
+
+use media::AccessUnit;
+use media::link::FrameRate;
+
+/// Ten seconds at 60 pictures per second.
+pub const MAX_PICTURES: usize = 600;
+/// Most bytes kept.
+pub const MAX_BYTES: usize = 16 << 20;
+/// Pictures over which the rate is measured.
+const RATE_PICTURES: usize = 60;
+
+/// See the module documentation.
+#[derive(Debug, Default)]
+pub struct Gop {
+    pictures: Vec<AccessUnit>,
+    bytes: usize,
+    /// DTS of the newest pictures, in nanoseconds.
+    times_ns: VecDeque<i64>,
+}
+
+impl Gop {
+    /// Takes a picture in.
+    pub fn push(&mut self, picture: &AccessUnit) {
+        let full = self.pictures.len() >= MAX_PICTURES
+            || self.bytes.saturating_add(picture.data.len()) > MAX_BYTES;
+        if picture.keyframe || full {
+            self.pictures.clear();
+            self.bytes = 0;
+        }
+        let follows = !self.pictures.is_empty() && !picture.discontinuity;
+        if picture.keyframe || follows {
+            self.bytes += picture.data.len();
+            self.pictures.push(picture.clone());
+        } else {
+            self.pictures.clear();
+            self.bytes = 0;
+        }
+        self.times_ns.push_back(picture.dts.as_nanos());
+        if self.times_ns.len() > RATE_PICTURES {
+            self.times_ns.pop_front();
+        }
+    }
+
+    /// The pictures since the last IDR, which is the first; none when something is missing.
+    #[must_use]
+    pub fn pictures(&self) -> &[AccessUnit] {
+        &self.pictures
+    }
+
+    /// When the newest picture was captured, in nanoseconds of the anchor's clock.
+    #[must_use]
+    pub fn newest_ns(&self) -> Option<i64> {
+        self.times_ns.back().copied()
+    }
+
+    /// The usual frame rate that is nearest to the measured one; 30 before there is enough to measure.
+    #[must_use]
+    pub fn frame_rate(&self) -> FrameRate {
+        const USUAL: [u32; 8] = [10, 15, 20, 24, 25, 30, 50, 60];
+        let steps = self.times_ns.len().saturating_sub(1);
+        let (Some(first), Some(last)) = (self.times_ns.front(), self.times_ns.back()) else {
+            return FrameRate::default();
+        };
+        let span_ns = last.saturating_sub(*first);
+        if steps < 8 || span_ns <= 0 {
+            return FrameRate::default();
+        }
+        let measured = steps as f64 * 1e9 / span_ns as f64;
+        let distance = |rate: &u32| (f64::from(*rate) / measured).ln().abs();
+        let nearest = USUAL
+            .iter()
+            .min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        FrameRate {
+            num: nearest.copied().unwrap_or(30),
+            den: 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use media::{Config, Rate, Timestamp, Track, TrackId, opus};
+
+    use super::*;
+
+    fn picture(at_ms: i64, keyframe: bool) -> AccessUnit {
+        let at = Timestamp::from_millis(at_ms);
+        AccessUnit {
+            track: Arc::new(Track {
+                id: TrackId(0),
+                config: Config::Opus(opus::Config { channels: 2 }),
+                rate: Rate::NANOS,
+            }),
+            pts: at,
+            dts: at,
+            keyframe,
+            discontinuity: false,
+            data: Bytes::from(vec![0; 1_000]),
+        }
+    }
+
+    #[test]
+    fn it_holds_what_can_be_decoded() {
+        let mut gop = Gop::default();
+        gop.push(&picture(0, false));
+        assert!(gop.pictures().is_empty());
+        for n in 1..=5 {
+            gop.push(&picture(n * 33, n == 1));
+        }
+        assert_eq!(gop.pictures().len(), 5);
+        gop.push(&picture(200, true));
+        assert_eq!(gop.pictures().len(), 1);
+        let mut lost = picture(233, false);
+        lost.discontinuity = true;
+        gop.push(&lost);
+        gop.push(&picture(266, false));
+        assert!(gop.pictures().is_empty());
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let mut gop = Gop::default();
+        gop.push(&picture(0, true));
+        for n in 1..5_000 {
+            gop.push(&picture(n * 33, false));
+            assert!(gop.pictures().len() <= MAX_PICTURES);
+        }
+    }
+
+    #[test]
+    fn the_frame_rate_is_measured() {
+        for (step_us, rate) in [
+            (33_333, 30),
+            (40_000, 25),
+            (41_700, 24),
+            (16_667, 60),
+            (66_900, 15),
+        ] {
+            let mut gop = Gop::default();
+            for n in 0..40i64 {
+                let jitter = (n * 7919) % 3;
+                gop.push(&picture(n * step_us / 1_000 + jitter, n == 0));
+            }
+            assert_eq!(gop.frame_rate().num, rate);
+        }
+        assert_eq!(Gop::default().frame_rate().num, 30);
+    }
+}

@@ -1,0 +1,945 @@
+//! The stage of a channel: what the mixer is told, what the program shows, and how loud everybody is.
+//!
+//! The machines decide ([`Switch`], [`Supervisor`]); this part of the channel's task carries it out. Every participant's
+//! sound is on the program's bus all the time and only its gain changes; pictures of everybody on program go to the
+//! mixer while one runs, and to the program only from the host and the mixer.
+//!
+//! A mixer process knows nothing at its start: when it has greeted, it is told everything again, and each
+//! participant's pictures since their last IDR, so that its first picture shows everybody.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cdn_publisher::SourceId;
+use cdn_publisher::program::Input as ProgramInput;
+use media::link::{self, Configure, FromMixer, Level, Profile, ToMixer};
+use media::{AccessUnit, Config as CodecConfig, Kind, Rate, Timestamp, Track, TrackId, h264};
+use signaling::types::{EventBody, Invalid, Layout, LayoutName, Participant, ParticipantId};
+use signaling::types::{ParticipantPatch, SwitchReport};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use super::{Reply, Task};
+use crate::channel::gop::Gop;
+use crate::channel::state::Role;
+use crate::channel::switch::{self, Mode, Picture, Refusal, Switch, Ticket};
+use crate::channel::view;
+use crate::clock;
+use crate::config;
+use crate::mixer::process::{self, Event, Process, Run, Start};
+use crate::mixer::supervisor::{self, Supervisor};
+use crate::sfu::SessionId;
+
+/// Messages of the mixer waiting for the channel; beyond, the mixer waits.
+const EVENTS: usize = 256;
+/// How often the mixer is told who speaks.
+const LEVELS_INTERVAL: Duration = Duration::from_millis(100);
+/// Settings of participants that are remembered, also of those who left.
+const MAX_CONTROLS: usize = 256;
+/// Switches that are remembered for the console.
+const MAX_HISTORY: usize = 50;
+
+/// Why a switch was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    /// The request names what is not there.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// It did not happen.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// A switch that is asked for, waiting for its answer.
+pub(super) struct Asked {
+    at_ms: u64,
+    reply: Reply<Result<SwitchReport, SwitchError>>,
+}
+
+/// What a producer set for a participant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Controls {
+    /// Not heard.
+    pub muted: bool,
+    /// Linear gain.
+    pub volume: f32,
+    /// Seen and heard in collab.
+    pub on_program: bool,
+}
+
+impl Default for Controls {
+    fn default() -> Self {
+        Self {
+            muted: false,
+            volume: 1.0,
+            on_program: true,
+        }
+    }
+}
+
+/// A participant on stage.
+struct Person {
+    /// Their number on the link.
+    input: u32,
+    gop: Gop,
+    /// The configuration that the mixer has of them.
+    told: Option<Arc<Track>>,
+}
+
+/// What there is of a mixer process.
+struct MixerRun {
+    process: Process,
+    /// What it was told to make, once it has greeted.
+    configured: Option<Configure>,
+    /// Its output as a source of the program, from its first configuration on.
+    output: Option<(SourceId, Arc<Track>)>,
+}
+
+/// See the module documentation.
+pub(super) struct Stage {
+    config: config::Mixer,
+    switch: Switch,
+    supervisor: Supervisor,
+    mixer: Option<MixerRun>,
+    runs: Run,
+    events: mpsc::Sender<(Run, Event)>,
+    people: BTreeMap<String, Person>,
+    next_input: u32,
+    controls: HashMap<String, Controls>,
+    layout: Layout,
+    /// Who is in the mix, in this order; everybody when absent.
+    order: Option<Vec<ParticipantId>>,
+    /// What the program is to show.
+    wanted: Option<Picture>,
+    asked: HashMap<Ticket, Asked>,
+    next_ticket: Ticket,
+    next_levels: Instant,
+    /// When the host's newest picture arrived.
+    host_seen: Option<Instant>,
+    host_silent: bool,
+    history: VecDeque<SwitchReport>,
+    switches: u64,
+}
+
+/// The stage as seen from outside.
+#[derive(Clone, Debug)]
+pub struct StageView {
+    /// What feeds the program by the channel's mode.
+    pub mode: Mode,
+    /// What is shown.
+    pub shown: Option<Picture>,
+    /// The layout of the mix.
+    pub layout: Layout,
+    /// A mixer delivers pictures.
+    pub mixer_up: bool,
+    /// The process of the mixer.
+    pub mixer_pid: Option<u32>,
+    /// The newest switches, oldest first.
+    pub history: Vec<SwitchReport>,
+    /// Switches since the channel began.
+    pub switches: u64,
+}
+
+impl Stage {
+    pub(super) fn new(config: config::Mixer) -> (Self, mpsc::Receiver<(Run, Event)>) {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let switch = Switch::new(switch::Config {
+            switch_timeout: Duration::from_millis(config.switch_timeout_ms),
+            prewarm: config.prewarm,
+        });
+        let patience = supervisor::Config {
+            start_timeout: Duration::from_millis(config.start_timeout_ms),
+            stall_timeout: Duration::from_millis(config.stall_timeout_ms),
+        };
+        let stage = Self {
+            supervisor: Supervisor::new(patience, rand::random()),
+            config,
+            switch,
+            mixer: None,
+            runs: 0,
+            events,
+            people: BTreeMap::new(),
+            next_input: 1,
+            controls: HashMap::new(),
+            layout: Layout {
+                name: LayoutName::Grid,
+                tiles: Vec::new(),
+                background: None,
+            },
+            order: None,
+            wanted: None,
+            asked: HashMap::new(),
+            next_ticket: 0,
+            next_levels: clock::now(),
+            host_seen: None,
+            host_silent: false,
+            history: VecDeque::new(),
+            switches: 0,
+        };
+        (stage, receiver)
+    }
+
+    pub(super) fn view(&self) -> StageView {
+        StageView {
+            mode: self.switch.mode(),
+            shown: self.switch.shown(),
+            layout: self.layout.clone(),
+            mixer_up: self.supervisor.is_up(),
+            mixer_pid: self.mixer.as_ref().map(|mixer| mixer.process.pid()),
+            history: self.history.iter().cloned().collect(),
+            switches: self.switches,
+        }
+    }
+
+    pub(super) fn controls(&self, id: &str) -> Controls {
+        self.controls.get(id).copied().unwrap_or_default()
+    }
+
+    /// Whether a guest is in the mix when there is one.
+    fn is_on_program(&self, id: &str) -> bool {
+        let listed = |order: &Vec<ParticipantId>| order.iter().any(|listed| listed.as_str() == id);
+        self.controls(id).on_program && self.order.as_ref().is_none_or(listed)
+    }
+
+    fn is_cast(&self, id: &str, role: Role) -> bool {
+        role == Role::Host || self.is_on_program(id)
+    }
+
+    fn gain(&self, id: &str, role: Role) -> f32 {
+        let controls = self.controls(id);
+        let heard =
+            role == Role::Host || (self.switch.mode() == Mode::Collab && self.is_on_program(id));
+        if heard && !controls.muted {
+            controls.volume
+        } else {
+            0.0
+        }
+    }
+
+    /// Says something to a mixer that has greeted. One that does not listen is stopped by its silence.
+    fn say(&self, message: ToMixer) {
+        let greeted = self.mixer.as_ref().filter(|r| r.configured.is_some());
+        if let Some(running) = greeted
+            && !running.process.say(message)
+        {
+            debug!("the mixer does not read");
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let levels = self.mixer.is_some().then_some(self.next_levels);
+        [
+            self.switch.poll_timeout(),
+            self.supervisor.poll_timeout(),
+            self.silence_at(),
+            levels,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// When the host counts as silent, whether it is connected or not.
+    fn silence_at(&self) -> Option<Instant> {
+        let patience = Duration::from_millis(self.config.slate_after_ms);
+        let seen = self.host_seen.filter(|_| !self.host_silent)?;
+        (!patience.is_zero()).then(|| seen + patience)
+    }
+}
+
+impl Task {
+    /// Carries out what the stage's machines decided. Called after everything that happens.
+    pub(super) fn apply_stage(&mut self, now: Instant) {
+        loop {
+            if let Some(output) = self.stage.supervisor.poll_output() {
+                self.apply_supervisor(now, output);
+            } else if let Some(output) = self.stage.switch.poll_output() {
+                self.apply_switch(now, output);
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn apply_supervisor(&mut self, now: Instant, output: supervisor::Output) {
+        let input = match output {
+            supervisor::Output::Start => return self.start_mixer(now),
+            supervisor::Output::Stop => return self.drop_mixer(now),
+            supervisor::Output::Up => switch::Input::MixerUp,
+            supervisor::Output::Down(why) => {
+                warn!(why, "the mixer is down");
+                metrics::counter!("anchornet_mixer_failures_total").increment(1);
+                self.drop_mixer(now);
+                switch::Input::MixerDown
+            }
+            supervisor::Output::Failed(why) => {
+                warn!(why, "the mixer did not start");
+                metrics::counter!("anchornet_mixer_failures_total").increment(1);
+                self.drop_mixer(now);
+                switch::Input::MixerFailed(why)
+            }
+        };
+        self.stage.switch.handle(now, input);
+    }
+
+    fn apply_switch(&mut self, now: Instant, output: switch::Output) {
+        match output {
+            switch::Output::Mixer(wanted) => {
+                let input = supervisor::Input::Wanted(wanted);
+                self.stage.supervisor.handle(now, input);
+            }
+            switch::Output::Show(picture) => {
+                self.stage.wanted = Some(picture);
+                self.set_scene();
+                self.show(now);
+            }
+            switch::Output::ModeChanged(mode, report) => self.mode_changed(now, mode, report),
+            switch::Output::Answer(ticket, result) => {
+                let Some(asked) = self.stage.asked.remove(&ticket) else {
+                    return;
+                };
+                let report = result.map(|report| view::switch_report(&report, asked.at_ms));
+                let _ = asked.reply.send(report.map_err(SwitchError::from));
+            }
+        }
+    }
+
+    /// Lets the program show what is wanted, if its source is there.
+    pub(super) fn show(&mut self, now: Instant) {
+        let source = match self.stage.wanted {
+            Some(Picture::Host) => self
+                .state
+                .on_air()
+                .and_then(|session| self.sources.get(&SessionId(session)).copied()),
+            Some(Picture::Mix) => {
+                let running = self.stage.mixer.as_ref();
+                running.and_then(|r| Some(r.output.as_ref()?.0))
+            }
+            None => None,
+        };
+        if let Some(source) = source {
+            self.feed(now, ProgramInput::Show { source });
+        }
+    }
+
+    fn mode_changed(&mut self, now: Instant, mode: Mode, report: Option<switch::Report>) {
+        self.set_gains(now);
+        self.stage.switches += 1;
+        metrics::counter!("anchornet_switches_total").increment(1);
+        if let Some(report) = report {
+            let at_ms = clock::wall_ms()
+                .saturating_sub(u64::try_from(report.waited.as_millis()).unwrap_or_default());
+            let report = view::switch_report(&report, at_ms);
+            self.stage.history.push_back(report.clone());
+            if self.stage.history.len() > MAX_HISTORY {
+                self.stage.history.pop_front();
+            }
+            self.send(EventBody::ModeSwitched(report));
+        }
+        info!(?mode, "switched");
+        self.announce();
+    }
+
+    pub(super) fn set_gains(&mut self, now: Instant) {
+        let gains: Vec<_> = self
+            .state
+            .participants()
+            .iter()
+            .filter_map(|p| {
+                let source = self.sources.get(&SessionId(p.live?))?;
+                Some((*source, self.stage.gain(&p.id, p.role)))
+            })
+            .collect();
+        for (source, gain) in gains {
+            self.feed(now, ProgramInput::Gain { source, gain });
+        }
+    }
+
+    /// How loud a participant who connects is.
+    pub(super) fn gain_of(&self, session: SessionId) -> f32 {
+        let mut participants = self.state.participants().iter();
+        participants
+            .find(|p| p.live == Some(session.0))
+            .map_or(0.0, |p| self.stage.gain(&p.id, p.role))
+    }
+
+    /// Somebody asks for a mode.
+    pub(super) fn set_mode(
+        &mut self,
+        mode: Mode,
+        layout: Option<LayoutName>,
+        order: Option<Vec<ParticipantId>>,
+        reply: Reply<Result<SwitchReport, SwitchError>>,
+    ) {
+        let now = clock::now();
+        if let Err(invalid) = self.check_cast(order.as_deref()) {
+            return drop(reply.send(Err(invalid.into())));
+        }
+        if let Some(name) = layout {
+            if name == LayoutName::Custom && self.stage.layout.name != LayoutName::Custom {
+                let reason = "custom needs its tiles: PUT …/layout first";
+                return drop(reply.send(Err(Invalid::new("layout", reason).into())));
+            }
+            self.stage.layout.name = name;
+            if name != LayoutName::Custom {
+                self.stage.layout.tiles.clear();
+            }
+        }
+        if mode == Mode::Collab {
+            self.stage.order = order;
+            self.people_changed(now);
+        }
+        let ticket = self.stage.next_ticket;
+        self.stage.next_ticket += 1;
+        let at_ms = clock::wall_ms();
+        self.stage.asked.insert(ticket, Asked { at_ms, reply });
+        let request = switch::Input::Request(ticket, mode);
+        self.stage.switch.handle(now, request);
+    }
+
+    fn check_cast(&self, order: Option<&[ParticipantId]>) -> Result<(), Invalid> {
+        for id in order.unwrap_or_default() {
+            let known = self
+                .state
+                .participants()
+                .iter()
+                .find(|p| p.id == id.as_str());
+            if known.is_none_or(|p| p.live.is_none()) {
+                let reason = format!("{id} is not connected to this channel");
+                return Err(Invalid::new("participants", reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the layout while live.
+    pub(super) fn set_layout(&mut self, layout: Layout) -> Result<Layout, Invalid> {
+        for (at, tile) in layout.tiles.iter().enumerate() {
+            let id = tile.participant.as_str();
+            if self.state.participants().iter().all(|p| p.id != id) {
+                let field = format!("tiles[{at}].participant");
+                return Err(Invalid::new(field, format!("{id} is not in this channel")));
+            }
+        }
+        self.stage.layout = layout.clone();
+        self.set_scene();
+        self.send(EventBody::LayoutChanged(layout.clone()));
+        self.announce();
+        Ok(layout)
+    }
+
+    /// Changes what a producer sets for a participant; `None` when there is no such participant.
+    pub(super) fn set_controls(
+        &mut self,
+        id: &ParticipantId,
+        patch: &ParticipantPatch,
+    ) -> Option<Participant> {
+        let now = clock::now();
+        let present = self
+            .state
+            .participants()
+            .iter()
+            .any(|p| p.id == id.as_str());
+        let room = self.stage.controls.len() < MAX_CONTROLS;
+        if !present || !(room || self.stage.controls.contains_key(id.as_str())) {
+            return None;
+        }
+        let controls = self.stage.controls.entry(id.to_string()).or_default();
+        controls.muted = patch.muted.unwrap_or(controls.muted);
+        controls.volume = patch.volume.unwrap_or(controls.volume);
+        controls.on_program = patch.on_program.unwrap_or(controls.on_program);
+        self.people_changed(now);
+        self.set_gains(now);
+        let snapshot = self.snapshot();
+        let found = snapshot.participants.iter().find(|p| p.id == *id)?;
+        let participant = view::participant(found, None);
+        self.send(EventBody::ParticipantUpdated(participant.clone()));
+        Some(participant)
+    }
+
+    /// Brings the stage up to date with who is there.
+    pub(super) fn people_changed(&mut self, now: Instant) {
+        let live: Vec<(String, Role)> = self
+            .state
+            .participants()
+            .iter()
+            .filter(|p| p.live.is_some())
+            .map(|p| (p.id.clone(), p.role))
+            .collect();
+        let gone: Vec<String> = self
+            .stage
+            .people
+            .keys()
+            .filter(|id| live.iter().all(|(live, _)| live != *id))
+            .cloned()
+            .collect();
+        for id in gone {
+            if let Some(person) = self.stage.people.remove(&id) {
+                self.stage.say(ToMixer::Remove {
+                    input: person.input,
+                });
+            }
+        }
+        for (id, _) in &live {
+            if !self.stage.people.contains_key(id) {
+                let input = self.stage.next_input;
+                self.stage.next_input += 1;
+                let name = id.clone();
+                self.stage.say(ToMixer::Add { input, name });
+                let person = Person {
+                    input,
+                    gop: Gop::default(),
+                    told: None,
+                };
+                self.stage.people.insert(id.clone(), person);
+            }
+        }
+        let guests = live
+            .iter()
+            .filter(|(id, role)| *role == Role::Guest && self.stage.is_on_program(id));
+        let present = switch::Input::Present {
+            program: self.running.is_some(),
+            host: self.state.on_air().is_some(),
+            guests: guests.count(),
+        };
+        self.stage.switch.handle(now, present);
+        self.set_scene();
+    }
+
+    /// Tells the mixer what the picture is made of.
+    fn set_scene(&self) {
+        if self.stage.mixer.is_some() {
+            self.stage.say(ToMixer::Scene(self.scene()));
+        }
+    }
+
+    fn scene(&self) -> link::Scene {
+        let input = |id: &str| self.stage.people.get(id).map(|person| person.input);
+        let mut cast: Vec<(usize, &str)> = self
+            .state
+            .participants()
+            .iter()
+            .filter(|p| p.live.is_some() && self.stage.is_cast(&p.id, p.role))
+            .map(|p| (self.rank(&p.id, p.role), p.id.as_str()))
+            .collect();
+        cast.sort_by_key(|(rank, _)| *rank);
+        let collab = self.stage.switch.is_collab();
+        let layout = &self.stage.layout;
+        let tiles = layout.tiles.iter().filter_map(|tile| {
+            Some(link::Tile {
+                input: input(tile.participant.as_str())?,
+                x: tile.x,
+                y: tile.y,
+                width: tile.width,
+                height: tile.height,
+                fit: link::Fit::Cover,
+            })
+        });
+        let config = &self.stage.config;
+        let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+        link::Scene {
+            layout: link::Layout {
+                name: view::link_layout(layout.name),
+                tiles: tiles.collect(),
+            },
+            order: cast
+                .iter()
+                .filter(|_| collab)
+                .filter_map(|(_, id)| input(id))
+                .take(link::MAX_INPUTS)
+                .collect(),
+            background: layout
+                .background
+                .clone()
+                .or_else(|| text(&config.background)),
+            background_image: text(&config.background_image),
+            slate: Some(link::Slate {
+                text: text(&config.slate_text),
+                image: text(&config.slate_image),
+            }),
+        }
+    }
+
+    /// Place in the mix: as asked for, else the host first and then in order of arrival.
+    fn rank(&self, id: &str, role: Role) -> usize {
+        let order = self.stage.order.as_deref().unwrap_or_default();
+        let listed = order.iter().position(|listed| listed.as_str() == id);
+        match (listed, role) {
+            (Some(at), _) => at + 1,
+            (None, Role::Host) => 0,
+            (None, Role::Guest) => order.len() + 1,
+        }
+    }
+
+    /// A picture of a participant, on its way to the mixer.
+    pub(super) fn stage_picture(&mut self, now: Instant, session: SessionId, unit: &AccessUnit) {
+        let Some((id, role)) = self
+            .state
+            .participants()
+            .iter()
+            .find(|p| p.live == Some(session.0))
+            .map(|p| (p.id.clone(), p.role))
+        else {
+            return;
+        };
+        let epoch_ns = self.epoch_ns();
+        let Some(person) = self.stage.people.get_mut(&id) else {
+            return;
+        };
+        person.gop.push(unit);
+        let greeted = self.stage.mixer.as_ref();
+        if let Some(running) = greeted.filter(|r| r.configured.is_some())
+            && (unit.keyframe || person.told.is_some())
+        {
+            tell_picture(&running.process, person, unit, epoch_ns);
+        }
+        if role == Role::Host {
+            self.stage.host_seen = Some(now);
+        }
+        if role == Role::Host && self.stage.host_silent {
+            self.stage.host_silent = false;
+            self.stage
+                .switch
+                .handle(now, switch::Input::HostSilent(false));
+        }
+        if role == Role::Host && unit.keyframe {
+            self.check_format(now, unit);
+        }
+    }
+
+    /// A mixer that is not shown is started anew when the host's picture has another size.
+    fn check_format(&mut self, now: Instant, unit: &AccessUnit) {
+        let CodecConfig::H264(config) = &unit.track.config else {
+            return;
+        };
+        let configured = self
+            .stage
+            .mixer
+            .as_ref()
+            .and_then(|r| r.configured.as_ref());
+        let differs = configured
+            .is_some_and(|c| (c.width, c.height) != (even(config.width), even(config.height)));
+        let idle = self.stage.switch.shown() != Some(Picture::Mix)
+            && self.stage.wanted != Some(Picture::Mix);
+        if differs && idle {
+            debug!("the host's picture has another size: a new mixer");
+            for wanted in [false, true] {
+                let input = supervisor::Input::Wanted(wanted);
+                self.stage.supervisor.handle(now, input);
+            }
+            self.stage.switch.handle(now, switch::Input::MixerDown);
+        }
+    }
+
+    fn start_mixer(&mut self, now: Instant) {
+        let Some(epoch) = self.running.as_ref().map(|running| running.epoch) else {
+            return;
+        };
+        self.stage.runs += 1;
+        let start = Start {
+            command: process::find(&self.stage.config.command),
+            run: self.stage.runs,
+            clock: self.deps.clock,
+            epoch,
+        };
+        match Process::start(start, self.stage.events.clone()) {
+            Ok(process) => {
+                info!(pid = process.pid(), "mixer started");
+                self.stage.mixer = Some(MixerRun {
+                    process,
+                    configured: None,
+                    output: None,
+                });
+            }
+            Err(error) => {
+                let ended = supervisor::Input::Ended(error.to_string());
+                self.stage.supervisor.handle(now, ended);
+            }
+        }
+    }
+
+    fn drop_mixer(&mut self, now: Instant) {
+        let Some(running) = self.stage.mixer.take() else {
+            return;
+        };
+        if let Some((source, _)) = running.output {
+            self.feed(now, ProgramInput::Detach { source });
+        }
+        for person in self.stage.people.values_mut() {
+            person.told = None;
+        }
+    }
+
+    /// Something the mixer says.
+    pub(super) fn mixer_event(&mut self, now: Instant, run: Run, event: Event) {
+        let current = self.stage.mixer.as_ref();
+        if current.is_none_or(|running| running.process.run() != run) {
+            return;
+        }
+        match event {
+            Event::Ended(why) => {
+                let ended = supervisor::Input::Ended(why);
+                self.stage.supervisor.handle(now, ended);
+            }
+            Event::Said(FromMixer::Hello {
+                version,
+                encoders,
+                gstreamer,
+            }) => {
+                info!(version, ?encoders, gstreamer, "mixer is there");
+                self.configure_mixer();
+            }
+            Event::Said(FromMixer::VideoConfig(config)) => self.mix_config(now, config),
+            Event::Said(FromMixer::Picture(picture)) => self.mix_picture(now, picture),
+            Event::Said(FromMixer::Error { message }) => warn!(message, "the mixer says"),
+            Event::Said(FromMixer::Stats(stats)) => debug!(?stats, "mixer"),
+            Event::Said(FromMixer::Pong { .. } | FromMixer::Challenge { .. }) => {}
+        }
+    }
+
+    /// Tells a mixer that has greeted everything there is.
+    fn configure_mixer(&mut self) {
+        let configure = self.configuration();
+        let scene = self.scene();
+        let epoch_ns = self.epoch_ns();
+        let Some(running) = &mut self.stage.mixer else {
+            return;
+        };
+        let process = &running.process;
+        process.say(ToMixer::Configure(configure.clone()));
+        for (id, person) in &mut self.stage.people {
+            process.say(ToMixer::Add {
+                input: person.input,
+                name: id.clone(),
+            });
+            for unit in person.gop.pictures().to_vec() {
+                tell_picture(process, person, &unit, epoch_ns);
+            }
+        }
+        process.say(ToMixer::Scene(scene));
+        running.configured = Some(configure);
+        // Who has sent nothing decodable since is asked for a keyframe.
+        let blind: Vec<SessionId> = self
+            .state
+            .participants()
+            .iter()
+            .filter(|p| {
+                let person = self.stage.people.get(&p.id);
+                person.is_some_and(|person| person.told.is_none())
+            })
+            .filter_map(|p| p.live.map(SessionId))
+            .collect();
+        for session in blind {
+            self.deps.sfu.request_keyframe(session);
+        }
+    }
+
+    /// The mix looks to decoders as much like the host as it can.
+    fn configuration(&self) -> Configure {
+        let config = &self.stage.config;
+        let mut configure = Configure {
+            bitrate_bps: config.bitrate_kbps.saturating_mul(1_000),
+            keyframe_interval_ms: config.keyframe_interval_ms,
+            latency_ms: config.latency_ms,
+            encoder: (!config.encoder.is_empty()).then(|| config.encoder.clone()),
+            speed: (!config.speed.is_empty()).then(|| config.speed.clone()),
+            layout_transition_ms: config.layout_transition_ms,
+            hold_ms: config.hold_ms,
+            names: config.names,
+            corner_radius_px: config.corner_radius_px,
+            ..Configure::default()
+        };
+        let host = self
+            .state
+            .participants()
+            .iter()
+            .find(|p| p.role == Role::Host);
+        let gop = host.and_then(|host| Some(&self.stage.people.get(&host.id)?.gop));
+        let Some(gop) = gop else {
+            return configure;
+        };
+        configure.frame_rate = gop.frame_rate();
+        if let Some(CodecConfig::H264(avc)) = gop.pictures().first().map(|p| &p.track.config) {
+            (configure.width, configure.height) = (even(avc.width), even(avc.height));
+            configure.profile = match avc.profile_level() {
+                [77, ..] => Profile::Main,
+                [100, ..] => Profile::High,
+                _ => Profile::ConstrainedBaseline,
+            };
+        }
+        if let Some(newest) = gop.newest_ns() {
+            // A quarter of a frame before the host's pictures: jitter then never moves one to another frame.
+            let frame_ns = i64::from(configure.frame_rate.den) * 1_000_000_000
+                / i64::from(configure.frame_rate.num.max(1));
+            configure.phase_ns = newest - self.epoch_ns() - frame_ns / 4;
+        }
+        configure
+    }
+
+    fn mix_config(&mut self, now: Instant, config: h264::Config) {
+        let track = Arc::new(Track {
+            id: TrackId(0),
+            config: CodecConfig::H264(config),
+            rate: Rate::NANOS,
+        });
+        let fresh = SourceId(self.next_source);
+        let Some(running) = &mut self.stage.mixer else {
+            return;
+        };
+        if let Some((_, known)) = &mut running.output {
+            *known = track;
+            return;
+        }
+        running.output = Some((fresh, track));
+        self.next_source += 1;
+        let attach = ProgramInput::Attach {
+            source: fresh,
+            gain: 0.0,
+        };
+        self.feed(now, attach);
+    }
+
+    fn mix_picture(&mut self, now: Instant, picture: link::Picture) {
+        let epoch_ns = self.epoch_ns();
+        let output = self.stage.mixer.as_ref().and_then(|r| r.output.as_ref());
+        let Some((source, track)) = output else {
+            return;
+        };
+        let at = |program_ns: i64| Timestamp::from_nanos(program_ns.saturating_add(epoch_ns));
+        let unit = AccessUnit {
+            track: Arc::clone(track),
+            pts: at(picture.pts_ns),
+            dts: at(picture.dts_ns),
+            keyframe: picture.keyframe,
+            discontinuity: picture.discontinuity,
+            data: picture.data,
+        };
+        let source = *source;
+        self.feed(now, ProgramInput::Unit { source, unit });
+        self.stage
+            .supervisor
+            .handle(now, supervisor::Input::Picture);
+    }
+
+    /// The program was cut to a source.
+    pub(super) fn program_cut(
+        &mut self,
+        now: Instant,
+        source: SourceId,
+        video_dts: Timestamp,
+        audio_at: Timestamp,
+    ) {
+        let output = self.stage.mixer.as_ref().and_then(|r| r.output.as_ref());
+        let picture = if output.is_some_and(|(mix, _)| *mix == source) {
+            Picture::Mix
+        } else {
+            Picture::Host
+        };
+        let at = switch::CutAt {
+            video_dts_ms: video_dts.as_nanos() as f64 / 1e6,
+            audio_dts_ms: audio_at.as_nanos() as f64 / 1e6,
+        };
+        let cut = switch::Input::Cut(picture, at);
+        self.stage.switch.handle(now, cut);
+    }
+
+    /// The program wants a keyframe of a source. True when it was the mixer's.
+    pub(super) fn mix_keyframe(&self, source: SourceId) -> bool {
+        let output = self.stage.mixer.as_ref().and_then(|r| r.output.as_ref());
+        let is_mix = output.is_some_and(|(mix, _)| *mix == source);
+        if is_mix {
+            self.stage.say(ToMixer::Keyframe);
+        }
+        is_mix
+    }
+
+    pub(super) fn stage_timeouts(&mut self, now: Instant) {
+        self.stage.supervisor.handle_timeout(now);
+        self.stage.switch.handle_timeout(now);
+        if self.stage.silence_at().is_some_and(|at| at <= now) {
+            self.stage.host_silent = true;
+            self.stage
+                .switch
+                .handle(now, switch::Input::HostSilent(true));
+        }
+        if self.stage.mixer.is_some() && self.stage.next_levels <= now {
+            self.stage.next_levels = now + LEVELS_INTERVAL;
+            self.tell_levels();
+        }
+    }
+
+    fn tell_levels(&self) {
+        let Some(running) = &self.running else {
+            return;
+        };
+        let levels = running.program.levels().filter_map(|(source, levels)| {
+            let session = self.sources.iter().find(|(_, known)| **known == source)?.0;
+            let mut participants = self.state.participants().iter();
+            let id = &participants.find(|p| p.live == Some(session.0))?.id;
+            Some(Level {
+                input: self.stage.people.get(id)?.input,
+                dbfs: levels.rms_dbfs,
+            })
+        });
+        let levels: Vec<Level> = levels.collect();
+        if levels.len() > 1 {
+            self.stage.say(ToMixer::Levels { levels });
+        }
+    }
+
+    fn epoch_ns(&self) -> i64 {
+        self.running.as_ref().map_or(0, |r| r.epoch.as_nanos())
+    }
+
+    /// Ends the mixer, and what waits for it.
+    pub(super) fn end_stage(&mut self, now: Instant) {
+        self.stage.people.clear();
+        self.stage.host_silent = false;
+        self.stage.host_seen = None;
+        self.stage.wanted = None;
+        let absent = switch::Input::Present {
+            program: false,
+            host: false,
+            guests: 0,
+        };
+        self.stage.switch.handle(now, absent);
+        self.apply_stage(now);
+    }
+}
+
+/// Sends a picture with what is needed to decode it.
+fn tell_picture(process: &Process, person: &mut Person, unit: &AccessUnit, epoch_ns: i64) {
+    if unit.kind() != Kind::Video {
+        return;
+    }
+    let CodecConfig::H264(config) = &unit.track.config else {
+        return;
+    };
+    let known = person
+        .told
+        .as_ref()
+        .is_some_and(|told| Arc::ptr_eq(told, &unit.track) || told.config == unit.track.config);
+    let input = person.input;
+    if !known {
+        person.told = Some(Arc::clone(&unit.track));
+        process.say(ToMixer::VideoConfig {
+            input,
+            config: config.clone(),
+        });
+    }
+    process.say(ToMixer::Picture {
+        input,
+        unit: link::Picture {
+            pts_ns: unit.pts.as_nanos().saturating_sub(epoch_ns),
+            dts_ns: unit.dts.as_nanos().saturating_sub(epoch_ns),
+            keyframe: unit.keyframe,
+            discontinuity: unit.discontinuity,
+            data: unit.data.clone(),
+        },
+    });
+}
+
+fn even(size: u32) -> u32 {
+    size & !1
+}
