@@ -68,7 +68,7 @@ export class Studio {
     this.participant = chosen || participantOfTab(channel, randomParticipant);
     navigator.mediaDevices?.addEventListener("devicechange", () => void this.#devicesChanged());
     window.addEventListener("online", () => this.#client?.online());
-    window.addEventListener("pagehide", () => this.#client?.abandon());
+    window.addEventListener("pagehide", () => this.#client?.stop());
     window.addEventListener("beforeunload", (event) => {
       if (this.onAir) event.preventDefault();
     });

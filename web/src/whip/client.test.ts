@@ -1,125 +1,31 @@
 import { describe, expect, it, vi } from "vitest";
-import { type Environment, explain, WhipClient, type WhipOptions } from "./client";
+import { explain, WhipClient } from "./client";
+import { type Answer, CREATED, FakeBrowser, settle } from "./fakes";
 
-const SDP =
-  "v=0\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\nm=video 9 X 96\r\na=mid:0\r\na=rtpmap:96 H264/90000\r\n" +
-  "m=audio 9 X 111\r\na=mid:1\r\na=rtpmap:111 opus/48000/2\r\n";
-
-/** As much of a peer connection as the client uses. */
-class FakeConnection extends EventTarget {
-  connectionState = "new";
-  iceGatheringState = "complete";
-  localDescription: { sdp: string } | null = null;
-  remote: string[] = [];
-  closed = false;
-  kinds: string[] = [];
-  replaced: unknown[] = [];
-
-  addTransceiver(kind: string) {
-    this.kinds.push(kind);
-    const sender = {
-      getParameters: () => ({ encodings: [{}] }),
-      setParameters: async () => undefined,
-      replaceTrack: async (track: unknown) => {
-        this.replaced.push(track);
-      },
-    };
-    return { sender, setCodecPreferences: () => undefined };
-  }
-  createOffer(options?: { iceRestart?: boolean }) {
-    return Promise.resolve({
-      type: "offer",
-      sdp: options?.iceRestart ? SDP.replace("u\r", "U\r") : SDP,
-    });
-  }
-  setLocalDescription(description: { sdp: string }) {
-    this.localDescription = description;
-    return Promise.resolve();
-  }
-  setRemoteDescription({ sdp }: { sdp: string }) {
-    this.remote.push(sdp);
-    return Promise.resolve();
-  }
-  close() {
-    this.closed = true;
-  }
-  become(state: string) {
-    this.connectionState = state;
-    this.dispatchEvent(new Event("connectionstatechange"));
-  }
-}
-
-interface Answer {
-  status: number;
-  body?: string;
-  headers?: Record<string, string>;
-}
-
-const CREATED: Answer = { status: 201, body: SDP, headers: { Location: "/whip/demo/s1" } };
-
-function setUp(answers: Answer[], codecs = ["video/H264", "video/rtx", "audio/opus"]) {
-  const connections: FakeConnection[] = [];
-  const requests: {
-    url: string;
-    method: string;
-    headers: Record<string, string>;
-    keepalive: boolean;
-  }[] = [];
-  const environment: Environment = {
-    fetch: (async (url: string, init: RequestInit) => {
-      requests.push({
-        url,
-        method: init.method ?? "GET",
-        headers: init.headers as Record<string, string>,
-        keepalive: init.keepalive ?? false,
-      });
-      if (init.method === "DELETE") return new Response(null, { status: 200 });
-      const answer = answers.shift();
-      if (!answer) throw new TypeError("Failed to fetch");
-      const { status, body = "", headers = {} } = answer;
-      const response = new Response(body, { status, headers });
-      Object.defineProperty(response, "url", { value: url });
-      return response;
-    }) as typeof fetch,
-    createConnection: () => {
-      const connection = new FakeConnection();
-      connections.push(connection);
-      return connection as unknown as RTCPeerConnection;
-    },
-    senderCodecs: (kind) =>
-      codecs
-        .filter((mimeType) => mimeType.startsWith(kind))
-        .map((mimeType) => ({ mimeType, clockRate: 90_000 })),
-    nowMs: () => Date.now(),
-    setTimer: (callback, ms) => setTimeout(callback, ms) as unknown as number,
-    clearTimer: (id) => clearTimeout(id),
-    random: () => 0,
-  };
-  const options: WhipOptions = {
-    url: "http://anchor:8080/whip/demo?participant=me&role=host",
-    token: () => "secret",
-    video: undefined,
-    audio: undefined,
-    encoder: {
-      maxVideoBitrate: 2_500_000,
-      maxFramerate: 30,
-      degradation: "balanced",
-      audio: { stereo: true, maxAverageBitrate: 128_000 },
-    },
-  };
+function setUp(answers: Answer[], codecs?: string[]) {
+  const browser = new FakeBrowser(answers, codecs);
   const phases: string[] = [];
   const client = new WhipClient(
-    options,
+    {
+      url: "http://anchor:8080/whip/demo?participant=me&role=host",
+      token: () => "secret",
+      video: undefined,
+      audio: undefined,
+      encoder: {
+        maxVideoBitrate: 2_500_000,
+        maxFramerate: 30,
+        degradation: "balanced",
+        audio: { stereo: true, maxAverageBitrate: 128_000 },
+      },
+    },
     ({ phase }) => {
       if (phases.at(-1) !== phase) phases.push(phase);
     },
-    environment,
+    browser.environment,
   );
+  const { connections, requests } = browser;
   return { client, connections, requests, phases };
 }
-
-/** Lets promises run without letting time pass. */
-const settle = () => vi.advanceTimersByTimeAsync(0);
 
 describe("WhipClient", () => {
   it("publishes and ends with a request that outlives the page", async () => {

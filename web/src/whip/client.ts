@@ -1,26 +1,24 @@
-// The shell around the publishing machine: real peer connections, HTTP and timers. One `WhipClient` is one
-// broadcaster on one channel; it keeps publishing, through lost networks and restarted servers, until stopped.
+// Publishing by WHIP. One `WhipClient` is one broadcaster on one channel; it keeps publishing, through lost networks and
+// restarted servers, until stopped.
 
-import { parseRetryAfter } from "../lib/backoff";
-import { messageOf, type ProblemDetails, parseProblem } from "../lib/problem";
-import { type Failure, type Input, PublishMachine, type Snapshot } from "./machine";
+import type { ProblemDetails } from "../lib/problem";
+import { PUBLISH, type Snapshot } from "./machine";
 import {
   type AudioWishes,
   accepts,
   announceAudio,
-  applyFragment,
   audioPreferences,
   configureEncoders,
-  restartFragment,
   type VideoWishes,
   videoPreferences,
 } from "./sdp";
-
-/** Waiting longer for candidates only delays the start: the server is reachable or it is not. */
-const GATHER_MS = 1_000;
-
-/** How long a session may outlive its end while the DELETE is on its way. */
-const CLOSE_MS = 1_000;
+import {
+  browserEnvironment,
+  type Environment,
+  Impossible,
+  type Media,
+  SessionClient,
+} from "./session";
 
 export interface EncoderSettings {
   readonly maxVideoBitrate: number;
@@ -38,356 +36,134 @@ export interface WhipOptions {
   readonly encoder: EncoderSettings;
 }
 
-/** What the client needs from the browser; a test hands in its own. */
-export interface Environment {
-  readonly fetch: typeof fetch;
-  readonly createConnection: (configuration: RTCConfiguration) => RTCPeerConnection;
-  readonly senderCodecs: (kind: "audio" | "video") => readonly RTCRtpCodec[];
-  readonly nowMs: () => number;
-  readonly setTimer: (callback: () => void, ms: number) => number;
-  readonly clearTimer: (id: number) => void;
-  readonly random: () => number;
-}
+/** What is sent: it outlives the connections that send it. */
+class Outgoing implements Media {
+  readonly #senders = new Map<"audio" | "video", RTCRtpSender>();
+  readonly #tracks: Map<"audio" | "video", MediaStreamTrack | undefined>;
+  readonly #environment: Environment;
+  encoder: EncoderSettings;
 
-export function browserEnvironment(): Environment {
-  return {
-    fetch: (input, init) => fetch(input, init),
-    createConnection: (configuration) => new RTCPeerConnection(configuration),
-    senderCodecs: (kind) => RTCRtpSender.getCapabilities(kind)?.codecs ?? [],
-    nowMs: () => performance.now(),
-    setTimer: (callback, ms) => window.setTimeout(callback, ms),
-    clearTimer: (id) => window.clearTimeout(id),
-    random: Math.random,
-  };
-}
+  constructor(options: WhipOptions, environment: Environment) {
+    this.#environment = environment;
+    this.#tracks = new Map([
+      ["video", options.video],
+      ["audio", options.audio],
+    ]);
+    this.encoder = options.encoder;
+  }
 
-/** One WHIP resource and its peer connection. */
-interface Session {
-  readonly id: number;
-  readonly connection: RTCPeerConnection;
-  readonly abort: AbortController;
-  video?: RTCRtpSender;
-  audio?: RTCRtpSender;
-  /** The resource to PATCH and DELETE, once created. */
-  location?: string;
-  answer?: string;
-  closed: boolean;
-}
+  /** Both kinds are always offered, so that a device that is plugged in later needs no new session. */
+  prepare(connection: RTCPeerConnection): void {
+    const videoCodecs = videoPreferences(this.#environment.senderCodecs("video"));
+    if (videoCodecs.length === 0) {
+      throw new Impossible("This browser cannot encode H.264, which the channel needs.");
+    }
+    const add = (kind: "audio" | "video") => {
+      const transceiver = connection.addTransceiver(this.#tracks.get(kind) ?? kind, {
+        direction: "sendonly",
+      });
+      this.#senders.set(kind, transceiver.sender);
+      return transceiver;
+    };
+    add("video").setCodecPreferences?.([...videoCodecs]);
+    const audioCodecs = audioPreferences(this.#environment.senderCodecs("audio"));
+    const sound = add("audio");
+    if (audioCodecs.length > 0) sound.setCodecPreferences?.([...audioCodecs]);
+  }
 
-/** Refused for a reason of this browser, not of the server. */
-class Impossible extends Error {}
+  offer(sdp: string): string {
+    return announceAudio(sdp, this.encoder.audio);
+  }
 
-class Refused extends Error {
-  readonly status: number | undefined;
-  readonly retryAfterMs: number | undefined;
-  constructor(message: string, status?: number, retryAfterMs?: number) {
-    super(message);
-    this.status = status;
-    this.retryAfterMs = retryAfterMs;
+  answer(sdp: string): string {
+    if (!accepts(sdp, "audio") && !accepts(sdp, "video")) {
+      throw new Impossible("The server accepted neither picture nor sound from this browser.");
+    }
+    const startKbps = Math.round((this.encoder.maxVideoBitrate * 0.7) / 1000);
+    const start: VideoWishes = { startKbps };
+    return configureEncoders(sdp, this.encoder.audio, start);
+  }
+
+  async applied(): Promise<void> {
+    await this.limit();
+  }
+
+  explain(status: number, problem: ProblemDetails): string {
+    return explain(status, problem);
+  }
+
+  async replace(kind: "audio" | "video", track: MediaStreamTrack | undefined): Promise<void> {
+    this.#tracks.set(kind, track);
+    await this.#senders.get(kind)?.replaceTrack(track ?? null);
+  }
+
+  /** Limits are a wish: the session itself is fine without them. */
+  async limit(): Promise<void> {
+    const sender = this.#senders.get("video");
+    if (!sender) return;
+    const parameters = sender.getParameters();
+    // Not in every browser's type or implementation, and harmless where unknown.
+    Object.assign(parameters, { degradationPreference: this.encoder.degradation });
+    for (const encoding of parameters.encodings) {
+      encoding.maxBitrate = this.encoder.maxVideoBitrate;
+      encoding.maxFramerate = this.encoder.maxFramerate;
+    }
+    await sender.setParameters(parameters).catch(() => undefined);
   }
 }
 
 export class WhipClient {
-  readonly #machine: PublishMachine;
-  readonly #environment: Environment;
-  readonly #onChange: (snapshot: Snapshot) => void;
-  #options: WhipOptions;
-  #session: Session | undefined;
-  #timer: number | undefined;
+  readonly #session: SessionClient;
+  readonly #outgoing: Outgoing;
 
   constructor(
     options: WhipOptions,
     onChange: (snapshot: Snapshot) => void,
     environment: Environment = browserEnvironment(),
   ) {
-    this.#options = options;
-    this.#onChange = onChange;
-    this.#environment = environment;
-    this.#machine = new PublishMachine(environment.random);
+    this.#outgoing = new Outgoing(options, environment);
+    const session = { url: options.url, token: options.token, policy: PUBLISH };
+    this.#session = new SessionClient(session, this.#outgoing, onChange, environment);
   }
 
   get snapshot(): Snapshot {
-    return this.#machine.snapshot;
+    return this.#session.snapshot;
   }
 
   /** The current peer connection, for statistics. */
   get connection(): RTCPeerConnection | undefined {
-    return this.#session?.connection;
+    return this.#session.connection;
   }
 
   start(): void {
-    this.#input({ type: "start" });
+    this.#session.start();
   }
 
+  /** Also for `pagehide`: the request that ends the session outlives the page. */
   stop(): void {
-    this.#input({ type: "stop" });
+    this.#session.stop();
   }
 
   /** Tell the client that the network is back: a pending wait ends now. */
   online(): void {
-    this.#input({ type: "online" });
+    this.#session.online();
   }
 
   /** How many packets have come from the server over `connection`: its silence is noticed by this. */
   received(connection: RTCPeerConnection, packets: number): void {
-    const session = this.#session;
-    if (session?.connection !== connection) return;
-    this.#input({ type: "received", session: session.id, packets });
+    this.#session.received(connection, packets);
   }
 
   /** Swaps what is sent, without renegotiation; used when a device is changed or unplugged. */
   async replaceTrack(kind: "audio" | "video", track: MediaStreamTrack | undefined): Promise<void> {
-    this.#options = { ...this.#options, [kind]: track };
-    await this.#session?.[kind]?.replaceTrack(track ?? null);
+    await this.#outgoing.replace(kind, track);
   }
 
   /** Applies new bitrate and frame rate limits to the running encoder. */
   async configure(encoder: EncoderSettings): Promise<void> {
-    this.#options = { ...this.#options, encoder };
-    if (this.#session) await limitVideo(this.#session, encoder);
+    this.#outgoing.encoder = encoder;
+    if (this.#session.connection) await this.#outgoing.limit();
   }
-
-  /** For `pagehide`: ends the session with a request that outlives the page. */
-  abandon(): void {
-    this.stop();
-  }
-
-  #input(input: Input): void {
-    this.#machine.handle(this.#environment.nowMs(), input);
-    this.#drain();
-  }
-
-  #drain(): void {
-    for (let output = this.#machine.pollOutput(); output; output = this.#machine.pollOutput()) {
-      if (output.type === "open") void this.#open(output.session);
-      if (output.type === "restart") void this.#restart(output.session);
-      if (output.type === "close") this.#close();
-    }
-    this.#schedule();
-    this.#onChange(this.#machine.snapshot);
-  }
-
-  #schedule(): void {
-    if (this.#timer !== undefined) this.#environment.clearTimer(this.#timer);
-    this.#timer = undefined;
-    const at = this.#machine.pollTimeout();
-    if (at === undefined) return;
-    const delay = Math.max(0, at - this.#environment.nowMs());
-    this.#timer = this.#environment.setTimer(() => {
-      this.#timer = undefined;
-      this.#machine.handleTimeout(this.#environment.nowMs());
-      this.#drain();
-    }, delay);
-  }
-
-  async #open(id: number): Promise<void> {
-    const session: Session = {
-      id,
-      connection: this.#environment.createConnection({ bundlePolicy: "max-bundle" }),
-      abort: new AbortController(),
-      closed: false,
-    };
-    this.#session = session;
-    try {
-      await this.#negotiate(session);
-      this.#input({ type: "opened", session: id });
-      // The transport may have connected while the answer was still being applied.
-      if (session.connection.connectionState === "connected") {
-        this.#input({ type: "transport", session: id, state: "connected" });
-      }
-    } catch (error) {
-      if (!session.closed) this.#input(asInput(id, error));
-    }
-  }
-
-  async #negotiate(session: Session): Promise<void> {
-    const { connection } = session;
-    this.#addTracks(session);
-    connection.addEventListener("connectionstatechange", () => {
-      const state = connection.connectionState;
-      if (state === "connected" || state === "disconnected" || state === "failed") {
-        this.#input({ type: "transport", session: session.id, state });
-      }
-    });
-    await connection.setLocalDescription(await connection.createOffer());
-    await this.#gathered(connection);
-    const { encoder } = this.#options;
-    const offer = announceAudio(connection.localDescription?.sdp ?? "", encoder.audio);
-    const answer = await this.#post(session, offer);
-    if (session.closed) return;
-    if (!accepts(answer, "audio") && !accepts(answer, "video")) {
-      throw new Impossible("The server accepted neither picture nor sound from this browser.");
-    }
-    const start: VideoWishes = { startKbps: Math.round((encoder.maxVideoBitrate * 0.7) / 1000) };
-    session.answer = configureEncoders(answer, encoder.audio, start);
-    await connection.setRemoteDescription({ type: "answer", sdp: session.answer });
-    await limitVideo(session, encoder);
-  }
-
-  /** Both kinds are always offered, so that a device that is plugged in later needs no new session. */
-  #addTracks(session: Session): void {
-    const { video, audio } = this.#options;
-    const videoCodecs = videoPreferences(this.#environment.senderCodecs("video"));
-    if (videoCodecs.length === 0) {
-      throw new Impossible("This browser cannot encode H.264, which the channel needs.");
-    }
-    const add = (kind: "audio" | "video", track: MediaStreamTrack | undefined) =>
-      session.connection.addTransceiver(track ?? kind, { direction: "sendonly" });
-    const picture = add("video", video);
-    picture.setCodecPreferences?.([...videoCodecs]);
-    session.video = picture.sender;
-    const audioCodecs = audioPreferences(this.#environment.senderCodecs("audio"));
-    const sound = add("audio", audio);
-    if (audioCodecs.length > 0) sound.setCodecPreferences?.([...audioCodecs]);
-    session.audio = sound.sender;
-  }
-
-  #gathered(connection: RTCPeerConnection): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = this.#environment.setTimer(resolve, GATHER_MS);
-      const look = () => {
-        if (connection.iceGatheringState !== "complete") return;
-        this.#environment.clearTimer(timer);
-        resolve();
-      };
-      connection.addEventListener("icegatheringstatechange", look);
-      look();
-    });
-  }
-
-  async #post(session: Session, offer: string): Promise<string> {
-    const send = (url: string) =>
-      this.#environment
-        .fetch(url, {
-          method: "POST",
-          headers: this.#headers({ "Content-Type": "application/sdp" }),
-          body: offer,
-          signal: session.abort.signal,
-        })
-        .catch(() => {
-          throw new Refused("The server cannot be reached.");
-        });
-    let response = await send(this.#options.url);
-    // Another node owns the channel. Browsers drop the Authorization header on a redirect to another origin,
-    // so the owner is asked again directly.
-    if (response.redirected && (response.status === 401 || response.status === 403)) {
-      response = await send(response.url);
-    }
-    const body = await response.text();
-    if (!response.ok) {
-      const problem = parseProblem(body, response.headers.get("Content-Type"), response.status);
-      const retryAfter = parseRetryAfter(response.headers.get("Retry-After"), Date.now());
-      throw new Refused(explain(response.status, problem), response.status, retryAfter);
-    }
-    const location = response.headers.get("Location");
-    if (location) {
-      session.location = new URL(location, response.url || this.#options.url).href;
-      // Stopped while the request was on its way: nobody else will delete the resource.
-      if (session.closed) void this.#delete(session.location);
-    }
-    return body;
-  }
-
-  async #restart(id: number): Promise<void> {
-    const session = this.#session;
-    if (!session || session.id !== id) return;
-    let ok = false;
-    try {
-      ok = await this.#patch(session);
-    } catch {
-      ok = false;
-    }
-    this.#input({ type: "restarted", session: id, ok });
-  }
-
-  async #patch(session: Session): Promise<boolean> {
-    const { connection, location, answer } = session;
-    if (!location || !answer) return false;
-    await connection.setLocalDescription(await connection.createOffer({ iceRestart: true }));
-    await this.#gathered(connection);
-    const fragment = restartFragment(connection.localDescription?.sdp ?? "");
-    if (!fragment) return false;
-    const response = await this.#environment.fetch(location, {
-      method: "PATCH",
-      headers: this.#headers({
-        "Content-Type": "application/trickle-ice-sdpfrag",
-        // RFC 9725 section 4.3.3: a restart replaces whichever ICE session there is.
-        "If-Match": "*",
-      }),
-      body: fragment,
-      signal: session.abort.signal,
-    });
-    if (response.status !== 200) return false;
-    const restarted = applyFragment(answer, await response.text());
-    if (!restarted) return false;
-    await connection.setRemoteDescription({ type: "answer", sdp: restarted });
-    session.answer = restarted;
-    return true;
-  }
-
-  #close(): void {
-    const session = this.#session;
-    this.#session = undefined;
-    if (!session || session.closed) return;
-    session.closed = true;
-    // An unanswered POST is left to finish: only its Location tells what to delete.
-    if (!session.location) {
-      session.connection.close();
-      return;
-    }
-    session.abort.abort();
-    // Closing first would end the session by DTLS, and the DELETE would find nothing.
-    const close = () => {
-      this.#environment.clearTimer(timer);
-      session.connection.close();
-    };
-    const timer = this.#environment.setTimer(close, CLOSE_MS);
-    void this.#delete(session.location).then(close);
-  }
-
-  #delete(location: string): Promise<unknown> {
-    return this.#environment
-      .fetch(location, { method: "DELETE", headers: this.#headers({}), keepalive: true })
-      .catch(() => {
-        // The server forgets a session that stops sending by itself.
-      });
-  }
-
-  #headers(headers: Record<string, string>): Record<string, string> {
-    const token = this.#options.token();
-    return token ? { ...headers, Authorization: `Bearer ${token}` } : headers;
-  }
-}
-
-async function limitVideo(session: Session, encoder: EncoderSettings): Promise<void> {
-  const sender = session.video;
-  if (!sender) return;
-  const parameters = sender.getParameters();
-  // Not in every browser's type or implementation, and harmless where unknown.
-  Object.assign(parameters, { degradationPreference: encoder.degradation });
-  for (const encoding of parameters.encodings) {
-    encoding.maxBitrate = encoder.maxVideoBitrate;
-    encoding.maxFramerate = encoder.maxFramerate;
-  }
-  await sender.setParameters(parameters).catch(() => {
-    // Limits are a wish: the session itself is fine without them.
-  });
-}
-
-function asInput(session: number, error: unknown): Input {
-  if (error instanceof Impossible) {
-    return { type: "impossible", session, failure: { message: error.message } };
-  }
-  if (error instanceof Refused) {
-    const failure: Failure =
-      error.status === undefined
-        ? { message: error.message }
-        : { message: error.message, status: error.status };
-    return error.retryAfterMs === undefined
-      ? { type: "refused", session, failure }
-      : { type: "refused", session, failure, retryAfterMs: error.retryAfterMs };
-  }
-  return { type: "impossible", session, failure: { message: messageOf(error) } };
 }
 
 /** What the refusal means for the person at the camera. */

@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { type Input, LIMITS, PublishMachine } from "./machine";
+import { type Input, LIMITS, SessionMachine } from "./machine";
 
 /** Drives the machine by numbers; delays have no jitter. */
 class Bench {
-  machine = new PublishMachine(() => 0);
+  machine = new SessionMachine(() => 0);
   nowMs = 1_000;
 
   give(input: Input): string[] {

@@ -1,5 +1,6 @@
-// The publishing session as a state machine without I/O: no clock, no timer, no connection. The shell
-// (client.ts) tells it what happened and does what it asks; a test drives it with numbers.
+// A media session with the server as a state machine without I/O: no clock, no timer, no connection. The shell
+// (session.ts) tells it what happened and does what it asks; a test drives it with numbers. Publishing (WHIP) and playing
+// (WHEP) differ in their policy only.
 //
 // Invariants: at most one session is open at a time, every session that was opened is closed exactly once, and
 // an input that belongs to an earlier session changes nothing.
@@ -82,13 +83,31 @@ export interface Snapshot {
   readonly liveSinceMs: number | undefined;
 }
 
-/** Refusals that the same request would meet again. */
-const FINAL = new Set([400, 401, 403, 404, 405, 413, 415, 422]);
+/** What publishing and playing disagree about. */
+export interface Policy {
+  /** Refusals that the same request would meet again. */
+  readonly final: ReadonlySet<number>;
+  /** How many times in a row one who was live may meet a 409 before giving up; one who was not gives up at once. */
+  readonly conflicts: number;
+  /** The longest pause between attempts. */
+  readonly maxPauseMs: number;
+}
 
-/** How many times in a row a host that was live may find its place taken before it gives up. */
-const CONFLICTS_AFTER_LIVE = 4;
+/** A host may find its own place taken for a moment after a reconnect. */
+export const PUBLISH: Policy = {
+  final: new Set([400, 401, 403, 404, 405, 413, 415, 422]),
+  conflicts: 4,
+  maxPauseMs: 8_000,
+};
 
-export class PublishMachine {
+/** Whoever is to be seen may come later, or come back: "not found" is no reason to stop looking. */
+export const PLAY: Policy = {
+  final: new Set([400, 401, 403, 405, 413, 415, 422, 501]),
+  conflicts: 4,
+  maxPauseMs: 4_000,
+};
+
+export class SessionMachine {
   #phase: Phase = "idle";
   #session = 0;
   #deadlineMs: number | undefined;
@@ -100,9 +119,11 @@ export class PublishMachine {
   #received: { readonly packets: number; readonly atMs: number } | undefined;
   readonly #outputs: Output[] = [];
   readonly #backoff: Backoff;
+  readonly #policy: Policy;
 
-  constructor(random: () => number = Math.random) {
-    this.#backoff = new Backoff({ firstMs: 500, maxMs: 8_000 }, random);
+  constructor(random: () => number = Math.random, policy: Policy = PUBLISH) {
+    this.#policy = policy;
+    this.#backoff = new Backoff({ firstMs: 500, maxMs: policy.maxPauseMs }, random);
   }
 
   get snapshot(): Snapshot {
@@ -244,14 +265,14 @@ export class PublishMachine {
   #refused(nowMs: number, failure: Failure, retryAfterMs: number | undefined): void {
     if (this.#phase !== "opening") return;
     const { status } = failure;
-    if (status !== undefined && FINAL.has(status)) {
+    if (status !== undefined && this.#policy.final.has(status)) {
       this.#fail(failure);
       return;
     }
     if (status === 409) {
       this.#conflicts += 1;
       const wasLive = this.#liveSinceMs !== undefined;
-      if (!wasLive || this.#conflicts > CONFLICTS_AFTER_LIVE) {
+      if (!wasLive || this.#conflicts > this.#policy.conflicts) {
         this.#fail(failure);
         return;
       }
