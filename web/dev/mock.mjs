@@ -3,7 +3,7 @@
 //   node dev/mock.mjs [--dist] [--port 8080] [--scenario live|empty|denied|broken]
 //
 // `--dist` also serves the built pages. Live pictures need ffmpeg on the path; without it channels stay dark. The mock
-// answers WHIP with 503: media in both directions is what the real server is for.
+// answers WHIP and WHEP with 503: media in both directions is what the real server is for.
 import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { createReadStream, existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
@@ -53,6 +53,8 @@ const children = [];
 function startMedia() {
   if (!haveFfmpeg || scenario === "empty") return;
   hubs.set("demo", new FlvHub([...input("testsrc2", 440), ...ENCODE, "-f", "flv", "pipe:1"]));
+  hubs.set("panel", hubs.get("demo"));
+  hubs.set("broken-mixer", hubs.get("demo"));
   hubs.set("concert", new FlvHub([...input("smptehdbars", 330), ...ENCODE, "-f", "flv", "pipe:1"]));
   children.push(
     spawn(
@@ -72,7 +74,7 @@ function startMedia() {
 }
 
 async function stop() {
-  for (const hub of hubs.values()) hub.stop();
+  for (const hub of new Set(hubs.values())) hub.stop();
   // A dying ffmpeg still writes its last segment.
   const ends = children.map((child) => new Promise((resolve) => child.once("exit", resolve)));
   for (const child of children) child.kill();
@@ -102,6 +104,19 @@ const channel = (id, more = {}) => ({
   destinations: 0,
   viewers: viewers(0),
   playback: playback(id),
+  layout: { name: "grid", tiles: [] },
+  order: [],
+  ...more,
+});
+const person = (id, role, joinedS, more = {}) => ({
+  id,
+  role,
+  state: "live",
+  protocol: "whip",
+  joined_at: iso(-joinedS * 1000),
+  muted: false,
+  volume: 1,
+  on_program: true,
   ...more,
 });
 const destination = (name, url, state, more = {}) => ({
@@ -119,6 +134,11 @@ const destination = (name, url, state, more = {}) => ({
 
 const channels = new Map();
 const destinations = new Map();
+/** Broadcasters by channel. */
+const people = new Map();
+/** Switches by channel, oldest first. */
+const switches = new Map();
+const CROWD = "Ada Bo Cleo Dara Eli Fay Gus Hana Ivo Jun Kim Lou Mia Ned Oz".split(" ");
 if (scenario !== "empty") {
   const live = { state: "live", live_since: iso(-754_000), host: "alice", participants: 1 };
   channels.set("demo", channel("demo", { ...live, title: "Harbour at dawn", destinations: 3 }));
@@ -126,6 +146,31 @@ if (scenario !== "empty") {
   channels.set(
     "talk-of-the-town",
     channel("talk-of-the-town", { state: "away", live_since: iso(-95_000), host: "bob" }),
+  );
+  people.set("demo", [
+    person("alice", "host", 754),
+    person("bob", "guest", 320),
+    person("carol-from-the-harbour-office", "guest", 95, { muted: true }),
+    person("dan", "guest", 12, { state: "connecting" }),
+  ]);
+  people.set("concert", [person("alice", "host", 5_025)]);
+  people.set("talk-of-the-town", [person("bob", "host", 400, { state: "connecting" })]);
+  channels.set(
+    "panel",
+    channel("panel", { ...live, mode: "collab", host: "moderator", title: "Sixteen at one table" }),
+  );
+  people.set("panel", [
+    person("moderator", "host", 900),
+    ...CROWD.map((name, at) => person(name.toLowerCase(), "guest", 800 - at)),
+  ]);
+  // Collab without a mixer: what is shown while it is being restarted.
+  channels.set("broken-mixer", channel("broken-mixer", { ...live, mode: "collab", host: "alice" }));
+  people.set("broken-mixer", [person("alice", "host", 90), person("bob", "guest", 60)]);
+  switches.set(
+    "demo",
+    [40, 260, 410, 700]
+      .map((agoS, at) => record(4 - at, at % 2 ? "collab" : "solo", agoS))
+      .reverse(),
   );
   channels.set("tomorrow", channel("tomorrow", { title: "Tomorrow's show" }));
   destinations.set("demo", [
@@ -152,6 +197,22 @@ if (scenario !== "empty") {
 const wave = (period, low, high) =>
   low + ((Math.sin(((Date.now() - startedMs) / period) * 2 * Math.PI) + 1) / 2) * (high - low);
 
+const level = (name) => {
+  const period = 1_500 + 270 * name.length;
+  return { rms_dbfs: wave(period, -48, -14), peak_dbfs: wave(period, -34, -4) };
+};
+
+/** A switch `agoS` seconds ago. */
+function record(number, mode, agoS = 0) {
+  return {
+    number,
+    mode,
+    requested_at: iso(-agoS * 1000),
+    cut: { video_dts_ms: 1, audio_dts_ms: 1, waited_ms: 96 + 47 * (number % 3) },
+    splice: { method: "crossfade", fade_ms: 10, gap_samples: 0, overlap_samples: 0 },
+  };
+}
+
 function ingest() {
   return {
     video_bitrate_bps: Math.round(wave(23_000, 2.1e6, 2.6e6)),
@@ -174,29 +235,32 @@ function ingest() {
   };
 }
 
+const inMix = (id, who) => {
+  const { order } = channels.get(id);
+  return who.role === "host" || (who.on_program && (!order.length || order.includes(who.id)));
+};
+
 function participants(id) {
-  if (!["live", "away"].includes(channels.get(id)?.state)) return [];
-  const away = channels.get(id).state === "away";
-  return [
-    {
-      id: channels.get(id).host,
-      role: "host",
-      state: away ? "away" : "live",
-      protocol: "whip",
-      joined_at: iso(-754_000),
-      muted: false,
-      volume: 1,
-      on_program: true,
-      ...(away
-        ? {}
-        : {
+  const { mode } = channels.get(id);
+  return (people.get(id) ?? [])
+    .map((who) => ({
+      ...who,
+      on_air:
+        who.state === "live" && (who.role === "host" || (mode === "collab" && inMix(id, who))),
+      ...(who.state === "live"
+        ? {
+            level: level(who.id),
             video: { codec: "avc1.42e01f", width: 1280, height: 720 },
             audio: { codec: "opus", sample_rate_hz: 48_000, channels: 2 },
             ingest: ingest(),
-          }),
-    },
-  ];
+          }
+        : {}),
+    }))
+    .sort((a, b) => (a.id < b.id ? -1 : 1));
 }
+
+const source = (id) =>
+  channels.get(id).mode === "collab" && id !== "broken-mixer" ? "mix" : "host";
 
 function stats(id) {
   const { state, mode } = channels.get(id);
@@ -208,7 +272,7 @@ function stats(id) {
     mode,
     state,
     program: {
-      source: live ? "host" : state === "away" ? "slate" : "none",
+      source: live ? source(id) : state === "away" ? "slate" : "none",
       fps: live ? wave(9_000, 29.6, 30.2) : 0,
       video_bitrate_bps: live ? Math.round(wave(23_000, 2.1e6, 2.6e6)) : 0,
       audio_bitrate_bps: live ? 128_000 : 0,
@@ -229,7 +293,9 @@ function stats(id) {
       switches: 0,
     },
     participants: participants(id).flatMap((p) =>
-      p.ingest ? [{ id: p.id, role: p.role, state: p.state, ingest: p.ingest }] : [],
+      p.ingest
+        ? [{ id: p.id, role: p.role, state: p.state, level: p.level, ingest: p.ingest }]
+        : [],
     ),
     destinations: (destinations.get(id) ?? []).map((d) => ({
       name: d.name,
@@ -342,6 +408,72 @@ async function putDestinations(id, request, response) {
   return json(response, 200, list(destinations.get(id)));
 }
 
+const changed = (id) => announce("channel.updated", id, channels.get(id));
+
+async function setMode(id, request, response) {
+  const body = await bodyOf(request);
+  const show = channels.get(id);
+  const guests = (people.get(id) ?? []).filter((p) => p.role === "guest" && p.state === "live");
+  await new Promise((resolve) => setTimeout(resolve, 140));
+  if (body.mode === "collab" && guests.length === 0) {
+    const detail =
+      "the channel has no live guest on program to collaborate with; invite one, or put one on program";
+    return problem(response, 409, "Conflict", { detail });
+  }
+  if (id === "concert") {
+    const detail = "the mixer cannot be started, so the channel stays in solo mode";
+    return problem(response, 503, "Service Unavailable", { detail });
+  }
+  const report = { mode: body.mode, requested_at: iso(-140), cut: null, splice: null };
+  if (body.mode === "collab") show.order = body.participants ?? [];
+  if (show.mode === body.mode) {
+    changed(id);
+    return json(response, 200, { ...report, changed: false });
+  }
+  show.mode = body.mode;
+  const all = switches.get(id) ?? [];
+  const made = record((all.at(-1)?.number ?? 0) + 1, body.mode);
+  switches.set(id, [...all, made].slice(-50));
+  announce("mode.switched", id, { ...report, ...made, changed: true });
+  changed(id);
+  return json(response, 200, { ...report, ...made, changed: true });
+}
+
+async function setLayout(id, request, response) {
+  channels.get(id).layout = await bodyOf(request);
+  announce("layout.changed", id, channels.get(id).layout);
+  changed(id);
+  return json(response, 200, channels.get(id).layout);
+}
+
+async function participant(id, name, request, response) {
+  const all = people.get(id) ?? [];
+  const who = all.find((p) => p.id === name);
+  if (!who) return problem(response, 404, "Not found", { detail: "no such participant" });
+  if (request.method === "DELETE") {
+    people.set(
+      id,
+      all.filter((p) => p !== who),
+    );
+    announce("participant.left", id, { id: name, reason: "kicked" });
+    response.writeHead(204);
+    return response.end();
+  }
+  Object.assign(who, await bodyOf(request));
+  const now = participants(id).find((p) => p.id === name);
+  announce("participant.updated", id, now);
+  return json(response, 200, now);
+}
+
+async function invite(id, request, response) {
+  const body = await bodyOf(request);
+  const query = new URLSearchParams({ role: body.role });
+  if (body.participant) query.set("participant", body.participant);
+  const url = `http://127.0.0.1:${port}/studio/${id}?${query}#token=mock.token.mock`;
+  const expires = iso((body.expires_in_s ?? 3_600) * 1000);
+  return json(response, 201, { url, token: "mock.token.mock", expires_at: expires });
+}
+
 function events(request, response) {
   response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
   response.write(": hello\n\n");
@@ -363,6 +495,7 @@ async function apiRequest(request, response, pathname) {
     for (const [id, hub] of hubs) {
       if (channels.has(id)) channels.get(id).viewers = viewers(hub.viewers);
     }
+    for (const [id, all] of people) channels.get(id).participants = all.length;
     return json(response, 200, list([...channels.values()].sort((a, b) => (a.id < b.id ? -1 : 1))));
   }
   const [, id, rest] = /^\/api\/v1\/channels\/([^/]+)(\/.*)?$/.exec(pathname) ?? [];
@@ -376,6 +509,13 @@ async function apiRequest(request, response, pathname) {
   if (rest === undefined) return json(response, 200, channels.get(id));
   if (rest === "/stats") return json(response, 200, stats(id));
   if (rest === "/participants") return json(response, 200, list(participants(id)));
+  if (rest?.startsWith("/participants/")) {
+    return participant(id, decodeURIComponent(rest.slice(14)), request, response);
+  }
+  if (rest === "/mode") return setMode(id, request, response);
+  if (rest === "/layout") return setLayout(id, request, response);
+  if (rest === "/switches") return json(response, 200, list(switches.get(id) ?? []));
+  if (rest === "/invites") return invite(id, request, response);
   if (rest === "/destinations" && method === "PUT") return putDestinations(id, request, response);
   if (rest === "/destinations") return json(response, 200, list(destinations.get(id) ?? []));
   return problem(response, 404, "No such resource");
@@ -426,7 +566,7 @@ const server = http.createServer((request, response) => {
       : json(response, 200, readiness());
   }
   if (pathname.startsWith("/live/")) return live(request, response, pathname);
-  if (pathname.startsWith("/whip/")) return problem(response, 503, "The mock takes no media");
+  if (/^\/wh[ei]p\//.test(pathname)) return problem(response, 503, "The mock has no media");
   if (!dist) return problem(response, 404, "Not found");
   const page = { "/": "index", studio: "studio", watch: "watch" }[pathname.split("/")[1] || "/"];
   if (page) {

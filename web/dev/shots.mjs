@@ -55,6 +55,64 @@ async function answerWhip(context) {
   });
 }
 
+/** Answers WHEP offers with a drawn picture and a tone, for the same reason. */
+async function answerWhep(context) {
+  const peer = await context.newPage();
+  await peer.goto("about:blank");
+  await context.route("**/whep/**", async (route) => {
+    const request = route.request();
+    if (request.method() !== "POST") return route.fulfill({ status: 200 });
+    const name = request.url().split("/").at(-1);
+    const sdp = await peer.evaluate(
+      async ([offer, who]) => {
+        const canvas = document.createElement("canvas");
+        [canvas.width, canvas.height] = [320, 180];
+        const pen = canvas.getContext("2d");
+        const hue = [...who].reduce((sum, letter) => sum + 47 * letter.charCodeAt(0), 0) % 360;
+        const draw = () => {
+          const sway = 12 * Math.sin(performance.now() / 700 + hue);
+          pen.fillStyle = `hsl(${hue} 45% 28%)`;
+          pen.fillRect(0, 0, 320, 180);
+          pen.fillStyle = `hsl(${hue} 40% 72%)`;
+          pen.beginPath();
+          pen.arc(160 + sway, 75, 34, 0, 7);
+          pen.ellipse(160 + sway / 2, 190, 78, 75, 0, 0, 7);
+          pen.fill();
+        };
+        draw();
+        setInterval(draw, 66);
+        const connection = new RTCPeerConnection();
+        window.peers = [...(window.peers ?? []), connection];
+        await connection.setRemoteDescription({ type: "offer", sdp: offer });
+        const audio = new AudioContext();
+        const tone = audio.createOscillator();
+        const out = audio.createMediaStreamDestination();
+        tone.connect(out);
+        tone.start();
+        for (const track of [
+          ...canvas.captureStream(15).getTracks(),
+          ...out.stream.getAudioTracks(),
+        ]) {
+          connection.addTrack(track);
+        }
+        await connection.setLocalDescription(await connection.createAnswer());
+        await new Promise((resolve) => {
+          if (connection.iceGatheringState === "complete") resolve();
+          connection.onicegatheringstatechange = () =>
+            connection.iceGatheringState === "complete" && resolve();
+        });
+        return connection.localDescription.sdp;
+      },
+      [request.postData(), name],
+    );
+    return route.fulfill({
+      status: 201,
+      headers: { "Content-Type": "application/sdp", Location: "/whep/demo/sessions/s" },
+      body: sdp,
+    });
+  });
+}
+
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** What axe finds, one line each. */
@@ -75,7 +133,61 @@ const SHOTS = [
   { name: "console-denied", scenario: "denied", url: "/" },
   { name: "console-broken", scenario: "broken", url: "/" },
   { name: "console-list", scenario: "live", url: "/", waitMs: 3500 },
-  { name: "console-channel", scenario: "live", url: "/#/channels/demo", waitMs: 9000, full: true },
+  {
+    name: "console-channel",
+    scenario: "live",
+    whep: true,
+    url: "/#/channels/demo",
+    waitMs: 9000,
+    full: true,
+  },
+  {
+    name: "console-collab",
+    scenario: "live",
+    whep: true,
+    url: "/#/channels/demo",
+    act: async (page) => {
+      await page.getByRole("button", { name: /^Solo/ }).click();
+      await wait(400);
+      await page.getByRole("button", { name: /^Collab/ }).click();
+    },
+    waitMs: 3000,
+  },
+  {
+    name: "console-sixteen",
+    scenario: "live",
+    whep: true,
+    url: "/#/channels/panel",
+    waitMs: 5000,
+    full: true,
+  },
+  { name: "console-mixer-down", scenario: "live", url: "/#/channels/broken-mixer", waitMs: 2000 },
+  {
+    name: "console-refused",
+    scenario: "live",
+    url: "/#/channels/concert",
+    act: (page) => page.getByRole("button", { name: /^Collab/ }).click(),
+    waitMs: 1500,
+  },
+  { name: "console-no-host", scenario: "live", url: "/#/channels/tomorrow", waitMs: 1500 },
+  { name: "console-away", scenario: "live", url: "/#/channels/talk-of-the-town", waitMs: 1500 },
+  {
+    name: "console-invite",
+    scenario: "live",
+    url: "/#/channels/demo",
+    act: async (page) => {
+      await page.getByRole("button", { name: "Invite", exact: true }).click();
+      await page.getByLabel("Name").fill("erin");
+      await page.getByRole("button", { name: "Make the link" }).click();
+    },
+    waitMs: 600,
+  },
+  {
+    name: "console-keys",
+    scenario: "live",
+    url: "/#/channels/demo",
+    act: (page) => page.keyboard.press("?"),
+  },
   { name: "console-missing", scenario: "live", url: "/#/channels/nowhere", waitMs: 1500 },
   {
     name: "console-create",
@@ -128,6 +240,7 @@ async function shoot(browser, shot, base) {
       permissions: ["camera", "microphone"],
     });
     if (shot.whip) await answerWhip(context);
+    if (shot.whep) await answerWhep(context);
     const page = await context.newPage();
     page.on("console", (message) => {
       if (message.type() === "error") console.log(`  ${shot.name} ${view}: ${message.text()}`);

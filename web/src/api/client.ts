@@ -9,10 +9,17 @@ import type {
   ChannelStats,
   Destination,
   DestinationSpec,
+  Invite,
+  InviteRequest,
+  Layout,
+  ModeRequest,
   Node,
   Page,
   Participant,
+  ParticipantPatch,
   Readiness,
+  SwitchRecord,
+  SwitchReport,
 } from "./types";
 
 /** A list that never ends would be a fault of the server; the pages stop reading here. */
@@ -98,6 +105,18 @@ export const api = {
     list<Participant>(`${channelPath(id)}/participants`, signal),
   removeParticipant: (id: string, participant: string) =>
     write<void>("DELETE", `${channelPath(id)}/participants/${segment(participant)}`),
+  changeParticipant: (id: string, participant: string, patch: ParticipantPatch) =>
+    write<Participant>("PATCH", `${channelPath(id)}/participants/${segment(participant)}`, patch),
+  /** Answers when viewers get the new mode. */
+  setMode: (id: string, request: ModeRequest) =>
+    write<SwitchReport>("PUT", `${channelPath(id)}/mode`, request),
+  setLayout: (id: string, layout: Layout) =>
+    write<Layout>("PUT", `${channelPath(id)}/layout`, layout),
+  /** Oldest first. */
+  switches: (id: string, signal?: AbortSignal) =>
+    list<SwitchRecord>(`${channelPath(id)}/switches`, signal),
+  invite: (id: string, request: InviteRequest) =>
+    write<Invite>("POST", `${channelPath(id)}/invites`, request),
   destinations: (id: string, signal?: AbortSignal) =>
     list<Destination>(`${channelPath(id)}/destinations`, signal),
   setDestinations: (id: string, all: readonly DestinationSpec[]) =>

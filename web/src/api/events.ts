@@ -73,8 +73,8 @@ function wait(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-async function readOnce(handlers: EventHandlers, signal: AbortSignal): Promise<void> {
-  const response = await fetch("/api/v1/events", {
+async function readOnce(path: string, handlers: EventHandlers, signal: AbortSignal): Promise<void> {
+  const response = await fetch(path, {
     headers: { Accept: "text/event-stream", ...authorization() },
     cache: "no-store",
     signal,
@@ -95,14 +95,19 @@ async function readOnce(handlers: EventHandlers, signal: AbortSignal): Promise<v
   }
 }
 
-/** Follows the events until `signal` is aborted. */
-export async function followEvents(handlers: EventHandlers, signal: AbortSignal): Promise<void> {
+/** Follows the events, of one channel or of all, until `signal` is aborted. */
+export async function followEvents(
+  handlers: EventHandlers,
+  signal: AbortSignal,
+  channel?: string,
+): Promise<void> {
+  const filter = channel === undefined ? "" : `?channel=${encodeURIComponent(channel)}`;
   const backoff = new Backoff({ firstMs: 1_000, maxMs: 15_000 });
   while (!signal.aborted) {
     handlers.onState("connecting");
     const startedMs = performance.now();
     try {
-      await readOnce(handlers, signal);
+      await readOnce(`/api/v1/events${filter}`, handlers, signal);
     } catch {
       // Refused, lost or not an event stream: polling goes on meanwhile.
     }

@@ -29,12 +29,38 @@ export function setToken(value: string | undefined): void {
   }
 }
 
-/** Moves `?token=` from the address bar to where tokens are kept. Call once, before the first request. */
-export function adoptTokenFromAddress(): void {
-  const url = new URL(location.href);
-  const given = url.searchParams.get("token");
-  if (given === null) return;
-  setToken(given);
+/**
+ * The token in an address, and the address without it. In a link to a person it stands behind the `#`, which is not sent
+ * to any server; scripts may put it in the query.
+ */
+export function takeToken(address: string): { token: string; rest: string } | undefined {
+  const url = new URL(address);
+  const fragment = /^#(?:.*&)?token=([^&]*)/.exec(url.hash)?.[1];
+  const given = fragment === undefined ? url.searchParams.get("token") : decode(fragment);
+  if (given === null) return undefined;
   url.searchParams.delete("token");
-  history.replaceState(history.state, "", url);
+  if (fragment !== undefined) {
+    const kept = url.hash
+      .slice(1)
+      .split("&")
+      .filter((part) => !part.startsWith("token="));
+    url.hash = kept.join("&");
+  }
+  return { token: given, rest: url.href };
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** Moves the token from the address bar to where tokens are kept. Call once, before the first request. */
+export function adoptTokenFromAddress(): void {
+  const taken = takeToken(location.href);
+  if (!taken) return;
+  setToken(taken.token);
+  history.replaceState(history.state, "", taken.rest);
 }

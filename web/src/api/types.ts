@@ -30,6 +30,10 @@ export interface Channel {
   readonly id: string;
   readonly title: string;
   readonly mode: Mode;
+  /** The layout of the mix, also while it is not shown. */
+  readonly layout: Layout;
+  /** Who is in the mix, in the order of the tiles; empty: everybody on program, the host first, then as they came. */
+  readonly order: readonly string[];
   readonly state: ChannelState;
   readonly node: string;
   readonly created_at: string;
@@ -39,6 +43,77 @@ export interface Channel {
   readonly destinations: number;
   readonly viewers: Viewers;
   readonly playback: Playback;
+}
+
+export type LayoutName = "grid" | "side-by-side" | "speaker" | "pip" | "custom";
+
+/** One participant's place in the picture; fractions of its width and height. */
+export interface Tile {
+  readonly participant: string;
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+export interface Layout {
+  readonly name: LayoutName;
+  /** Back to front; only for `custom`. */
+  readonly tiles: readonly Tile[];
+  readonly background?: string;
+}
+
+export interface ModeRequest {
+  readonly mode: Mode;
+  readonly layout?: LayoutName;
+  readonly participants?: readonly string[];
+}
+
+export interface Cut {
+  readonly video_dts_ms: number;
+  readonly audio_dts_ms: number;
+  /** From the request to the cut. */
+  readonly waited_ms: number;
+}
+
+export interface Splice {
+  readonly method: string;
+  readonly fade_ms: number;
+  readonly gap_samples: number;
+  readonly overlap_samples: number;
+}
+
+export interface SwitchReport {
+  readonly mode: Mode;
+  readonly changed: boolean;
+  readonly requested_at: string;
+  readonly cut: Cut | null;
+  readonly splice: Splice | null;
+}
+
+export interface SwitchRecord {
+  readonly number: number;
+  readonly mode: Mode;
+  readonly requested_at: string;
+  readonly cut: Cut | null;
+  readonly splice: Splice | null;
+}
+
+export interface InviteRequest {
+  readonly role: Role;
+  readonly participant?: string;
+  readonly expires_in_s?: number;
+}
+
+export interface Invite {
+  readonly url: string;
+  readonly token?: string | null;
+  readonly expires_at?: string | null;
+}
+
+export interface AudioLevel {
+  readonly rms_dbfs: number;
+  readonly peak_dbfs: number;
 }
 
 export interface ChannelCreate {
@@ -98,7 +173,12 @@ export interface Participant {
   readonly joined_at: string;
   readonly muted: boolean;
   readonly volume: number;
+  /** To be seen and heard when the channel is in collab. */
   readonly on_program: boolean;
+  /** Seen or heard in the program at this moment. */
+  readonly on_air: boolean;
+  /** Before the volume. */
+  readonly level?: AudioLevel;
   readonly video?: { readonly codec: string; readonly width: number; readonly height: number };
   readonly audio?: {
     readonly codec: string;
@@ -108,6 +188,12 @@ export interface Participant {
   readonly ingest?: IngestStats;
 }
 
+export interface ParticipantPatch {
+  readonly muted?: boolean;
+  readonly volume?: number;
+  readonly on_program?: boolean;
+}
+
 export interface ProgramStats {
   readonly source: "none" | "host" | "mix" | "slate";
   readonly fps: number;
@@ -115,7 +201,7 @@ export interface ProgramStats {
   readonly audio_bitrate_bps: number;
   readonly width: number;
   readonly height: number;
-  readonly audio_level: { readonly rms_dbfs: number; readonly peak_dbfs: number };
+  readonly audio_level: AudioLevel;
   readonly silence_samples: number;
   readonly concealed_samples: number;
   readonly video_units: number;
@@ -139,6 +225,7 @@ export interface ChannelStats {
     readonly id: string;
     readonly role: Role;
     readonly state: ParticipantState;
+    readonly level: AudioLevel;
     readonly ingest: IngestStats;
   }[];
   readonly destinations: readonly {
@@ -189,6 +276,7 @@ export type ApiEvent = EventBase &
         readonly data: { readonly id: string; readonly reason: string };
       }
     | { readonly type: "destination.updated"; readonly data: Destination }
-    | { readonly type: "mode.switched" | "layout.changed"; readonly data: unknown }
+    | { readonly type: "mode.switched"; readonly data: SwitchReport }
+    | { readonly type: "layout.changed"; readonly data: Layout }
     | { readonly type: "readiness.changed"; readonly data: Readiness }
   );

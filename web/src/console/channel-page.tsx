@@ -1,6 +1,6 @@
 // One channel in full.
 
-import { useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { api } from "../api/client";
 import { token } from "../api/token";
 import type { Channel, ChannelStats } from "../api/types";
@@ -8,20 +8,35 @@ import { Plot } from "../charts/plot";
 import { axisFromZero, fixedAxis } from "../charts/scale";
 import * as format from "../lib/format";
 import { Icon } from "../ui/icon";
+import { LevelMeter } from "../ui/level-meter";
 import { showToast } from "../ui/toast";
 import { Badge, CopyField, Facts, Notice } from "../ui/widgets";
 import { nowMs } from "./clock";
 import { recipes, whipUrl } from "./commands";
 import { Confirm } from "./confirm";
+import { seats } from "./desk/cast";
+import { Desk } from "./desk/desk";
+import { InviteDialog } from "./desk/invite-dialog";
+import { People } from "./desk/people";
+import { ShortcutsDialog, useDeskKeys } from "./desk/shortcuts";
+import { SwitchLog } from "./desk/switch-log";
+import { SwitchPanel } from "./desk/switch-panel";
 import { Destinations } from "./destinations";
-import { Participants } from "./participants";
 import { Preview } from "./preview";
 import { go, LIST_HREF, newHref } from "./route";
 import { CHANNEL_STATES, uptimeMs } from "./states";
 import { type Detail, HISTORY_MS, type Store } from "./store";
 import { TitleDialog } from "./title-dialog";
 
-const SOURCES = { none: "nothing yet", host: "host", mix: "mix", slate: "slate" } as const;
+const SOURCES = {
+  none: "Nothing yet",
+  host: "The host",
+  mix: "The mix",
+  slate: "Slate",
+} as const;
+
+/** How long an action can be taken back from its message; the desk keeps the last one longer. */
+const UNDO_MS = 8_000;
 
 /** Round values of an axis: 1.5 Mb/s, 250 kb/s, 0. */
 function bitrateTick(value: number): string {
@@ -40,7 +55,7 @@ function Plots({ detail }: { detail: Detail }) {
   const common = { spanMs: HISTORY_MS, nowMs: now };
   return (
     <section class="card stack" aria-label="Program over the last three minutes">
-      <h2>Program</h2>
+      <h2>The last three minutes</h2>
       <div class="plots">
         <Plot
           {...common}
@@ -82,8 +97,6 @@ function programFacts(channel: Channel, stats: ChannelStats | undefined) {
   const viewers = stats?.viewers ?? channel.viewers;
   return [
     { name: "On air", value: format.duration(uptimeMs(channel, nowMs.value)) },
-    { name: "Mode", value: channel.mode === "solo" ? "Solo" : "Collab" },
-    { name: "Source", value: program ? SOURCES[program.source] : format.DASH },
     { name: "Picture", value: format.size(program?.width, program?.height) },
     { name: "Viewers", value: format.count(viewers.total) },
     { name: "FLV / WS-FLV / HLS", value: `${viewers.flv} / ${viewers.ws_flv} / ${viewers.hls}` },
@@ -93,6 +106,21 @@ function programFacts(channel: Channel, stats: ChannelStats | undefined) {
       value: program ? format.seconds(program.silence_samples / 48_000) : format.DASH,
     },
   ];
+}
+
+function Program({ channel, stats }: { channel: Channel; stats: ChannelStats | undefined }) {
+  const source = stats?.program.source;
+  return (
+    <section class="card stack program" aria-label="Program, as viewers get it">
+      <div class="row row--between">
+        <h2>Program</h2>
+        <span class="muted">{source ? SOURCES[source] : ""}</span>
+      </div>
+      <Preview channel={channel} key={channel.id} main />
+      <LevelMeter level={stats?.program.audio_level} label="Sound level of the program" />
+      <Facts items={programFacts(channel, stats)} />
+    </section>
+  );
 }
 
 function Publish({ channel }: { channel: Channel }) {
@@ -149,7 +177,8 @@ function Watch({ channel }: { channel: Channel }) {
   );
 }
 
-function Header({ store, channel }: { store: Store; channel: Channel }) {
+function Header(props: { store: Store; channel: Channel; onKeys: () => void }) {
+  const { store, channel } = props;
   const [deleting, setDeleting] = useState(false);
   const [renaming, setRenaming] = useState(false);
   const state = CHANNEL_STATES[channel.state];
@@ -171,6 +200,16 @@ function Header({ store, channel }: { store: Store; channel: Channel }) {
         </span>
       </div>
       <div class="row">
+        <button
+          type="button"
+          class="btn btn--icon"
+          aria-label="Keyboard shortcuts"
+          aria-keyshortcuts="?"
+          title="Keyboard shortcuts (?)"
+          onClick={props.onKeys}
+        >
+          <Icon name="keys" />
+        </button>
         <button type="button" class="btn" onClick={() => setRenaming(true)}>
           <Icon name="edit" />
           Title
@@ -200,6 +239,89 @@ function Header({ store, channel }: { store: Store; channel: Channel }) {
   );
 }
 
+/** The desk of one channel: it lives as long as the page shows it. */
+function useDesk(store: Store, id: string): Desk {
+  return useMemo(
+    () =>
+      new Desk({
+        api,
+        channel: () => store.channels.value?.find((entry) => entry.id === id),
+        participants: () => store.detail.value?.participants ?? [],
+        onChannel: (channel) => store.putChannel(channel),
+        onParticipant: (participant) => store.putParticipant(participant),
+        refresh: () => store.reload(),
+        say: (text, undo) =>
+          showToast(
+            text,
+            undo
+              ? {
+                  key: "desk",
+                  action: { label: undo.label, run: () => void undo.run() },
+                  ms: UNDO_MS,
+                }
+              : { key: "desk", ms: UNDO_MS },
+          ),
+        nowMs: () => performance.now(),
+      }),
+    [store, id],
+  );
+}
+
+function Show(props: { store: Store; channel: Channel; detail: Detail }) {
+  const { store, channel, detail } = props;
+  const desk = useDesk(store, channel.id);
+  const [open, setOpen] = useState<"invite" | "keys" | undefined>(undefined);
+  const invite = () => setOpen("invite");
+  useDeskKeys({ desk, invite, help: () => setOpen("keys") });
+  const { stats } = detail;
+  const everybody = seats(detail.participants, desk.order);
+  return (
+    <article class="stack" aria-label={`Channel ${channel.id}`}>
+      <Header store={store} channel={channel} onKeys={() => setOpen("keys")} />
+      <div class="desk">
+        <Program channel={channel} stats={stats} />
+        <SwitchPanel
+          desk={desk}
+          channel={channel}
+          seats={everybody}
+          stats={stats}
+          onInvite={invite}
+        />
+      </div>
+      <People
+        store={store}
+        desk={desk}
+        channel={channel}
+        detail={detail}
+        seats={everybody}
+        onInvite={invite}
+      />
+      <div class="detail__pair">
+        <div class="stack">
+          <SwitchLog channel={channel} switches={detail.switches} />
+          {detail.destinations ? (
+            <Destinations
+              store={store}
+              channel={channel.id}
+              destinations={detail.destinations}
+              stats={stats}
+            />
+          ) : null}
+        </div>
+        <div class="stack">
+          <Publish channel={channel} />
+          <Watch channel={channel} />
+        </div>
+      </div>
+      <Plots detail={detail} />
+      {open === "invite" ? (
+        <InviteDialog channel={channel.id} onClose={() => setOpen(undefined)} />
+      ) : null}
+      {open === "keys" ? <ShortcutsDialog onClose={() => setOpen(undefined)} /> : null}
+    </article>
+  );
+}
+
 export function ChannelPage({ store, id }: { store: Store; id: string }) {
   const detail = store.detail.value;
   const channel = store.channels.value?.find((entry) => entry.id === id);
@@ -216,39 +338,5 @@ export function ChannelPage({ store, id }: { store: Store; id: string }) {
       <p role="status">Loading the channel…</p>
     );
   }
-  const { stats } = detail;
-  return (
-    <article class="stack" aria-label={`Channel ${id}`}>
-      <Header store={store} channel={channel} />
-      <div class="detail__top">
-        <Preview channel={channel} key={id} />
-        <section class="card" aria-label="Summary">
-          <Facts items={programFacts(channel, stats)} />
-        </section>
-      </div>
-      <Plots detail={detail} />
-      <div class="detail__pair">
-        <div class="stack">
-          {detail.destinations ? (
-            <Destinations
-              store={store}
-              channel={id}
-              destinations={detail.destinations}
-              stats={stats}
-            />
-          ) : null}
-          <Participants
-            store={store}
-            channel={id}
-            participants={detail.participants}
-            ingest={(who) => stats?.participants.find((entry) => entry.id === who)?.ingest}
-          />
-        </div>
-        <div class="stack">
-          <Publish channel={channel} />
-          <Watch channel={channel} />
-        </div>
-      </div>
-    </article>
-  );
+  return <Show store={store} channel={channel} detail={detail} key={id} />;
 }

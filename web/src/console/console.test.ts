@@ -2,9 +2,9 @@ import { describe, expect, it } from "vitest";
 import type { Channel, Destination } from "../api/types";
 import { recipes, shellQuote } from "./commands";
 import { editError, specsOf, withSpec } from "./destinations";
-import { PreviewPlaces } from "./preview";
 import { channelHref, newHref, parseRoute } from "./route";
 import { countdownS, readinessLook, uptimeMs } from "./states";
+import { PreviewPlaces } from "./visible";
 
 const destination = (more: Partial<Destination> = {}): Destination => ({
   name: "main",

@@ -3,7 +3,9 @@
 import { effect } from "@preact/signals";
 import { render } from "preact";
 import "../ui/index.css";
+import "../peers/peers.css";
 import "./console.css";
+import "./desk/desk.css";
 import { adoptTokenFromAddress } from "../api/token";
 import { Icon } from "../ui/icon";
 import { Toasts } from "../ui/toast";

@@ -6,58 +6,16 @@ import { token } from "../api/token";
 import type { Channel } from "../api/types";
 import { absoluteSocket, withToken } from "../lib/url";
 import type { Player } from "../watch/players/player";
+import { PreviewPlaces, usePlace, useVisible } from "./visible";
 
 /** Decoding is the cost; a browser also allows few connections to one host. */
 const MAX_PLAYING = 4;
 const RETRY_MS = 3_000;
 const MAX_LAG_S = 6;
 
-/** Hands out the few places; who has waited longest comes next. */
-export class PreviewPlaces {
-  readonly #limit: number;
-  readonly #holders: (() => void)[] = [];
-
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  /** Calls `grant` once there is a place, perhaps at once; the result gives the place (or the wait) up. */
-  request(grant: () => void): () => void {
-    this.#holders.push(grant);
-    if (this.#holders.length <= this.#limit) grant();
-    return () => {
-      const at = this.#holders.indexOf(grant);
-      if (at < 0) return;
-      this.#holders.splice(at, 1);
-      if (at < this.#limit) this.#holders[this.#limit - 1]?.();
-    };
-  }
-}
-
 const places = new PreviewPlaces(MAX_PLAYING);
-
-function useVisible(element: { readonly current: Element | null }): boolean {
-  const [visible, setVisible] = useState(false);
-  useEffect(() => {
-    if (!element.current) return;
-    let near = false;
-    const update = () => setVisible(near && document.visibilityState === "visible");
-    const observer = new IntersectionObserver(
-      (entries) => {
-        near = entries.at(-1)?.isIntersecting ?? false;
-        update();
-      },
-      { rootMargin: "64px" },
-    );
-    observer.observe(element.current);
-    document.addEventListener("visibilitychange", update);
-    return () => {
-      observer.disconnect();
-      document.removeEventListener("visibilitychange", update);
-    };
-  }, [element]);
-  return visible;
-}
+/** The program of the channel that is open does not wait for the others. */
+const mainPlace = new PreviewPlaces(1);
 
 /** Plays `url` into `video` until the result is called; comes back by itself when the stream breaks. */
 function keepPlaying(video: HTMLVideoElement, url: string, onShown: (shown: boolean) => void) {
@@ -92,27 +50,24 @@ function keepPlaying(video: HTMLVideoElement, url: string, onShown: (shown: bool
   };
 }
 
-export function Preview({ channel }: { channel: Channel }) {
+export function Preview({ channel, main }: { channel: Channel; main?: boolean }) {
   const frame = useRef<HTMLDivElement>(null);
   const video = useRef<HTMLVideoElement>(null);
   const visible = useVisible(frame);
   const [shown, setShown] = useState(false);
   const wanted = visible && channel.state !== "idle";
+  const playing = usePlace(main ? mainPlace : places, wanted);
   const address = channel.playback.ws_flv || channel.playback.flv;
   useEffect(() => {
     const element = video.current;
-    if (!wanted || !element) return;
-    let stop: (() => void) | undefined;
-    const release = places.request(() => {
-      const url = withToken(absoluteSocket(address, location.href), token());
-      stop = keepPlaying(element, url, setShown);
-    });
+    if (!playing || !element) return;
+    const url = withToken(absoluteSocket(address, location.href), token());
+    const stop = keepPlaying(element, url, setShown);
     return () => {
-      stop?.();
-      release();
+      stop();
       setShown(false);
     };
-  }, [wanted, address]);
+  }, [playing, address]);
   const word = channel.state === "idle" ? "Off air" : wanted ? "Loading picture" : "";
   return (
     <div class="stage preview" ref={frame} aria-hidden="true">

@@ -12,13 +12,15 @@ import type {
   Node,
   Participant,
   Readiness,
+  SwitchRecord,
 } from "../api/types";
 import { Series } from "../charts/series";
 import { ApiError, messageOf } from "../lib/problem";
 
 export const HISTORY_MS = 3 * 60_000;
 const LIST_MS = 3_000;
-const STATS_MS = 1_000;
+/** Twice a second: level meters show what they say. */
+const STATS_MS = 500;
 const DETAIL_MS = 2_500;
 const SLOW_MS = 10_000;
 
@@ -43,6 +45,8 @@ export interface Detail {
   readonly id: string;
   readonly stats: ChannelStats | undefined;
   readonly participants: readonly Participant[];
+  /** The newest switches, oldest first. */
+  readonly switches: readonly SwitchRecord[];
   /** Undefined where the token does not allow to see them. */
   readonly destinations: readonly Destination[] | undefined;
   readonly history: History;
@@ -62,6 +66,9 @@ export class Store {
   #refreshing = false;
   #refreshAgain = false;
   #mayReadNodes = true;
+  /** Numbers of the reads of the detail: an old answer does not replace a newer one. */
+  #asked = 0;
+  #newest = 0;
 
   start(): void {
     this.#every(LIST_MS, () => this.refresh());
@@ -103,6 +110,7 @@ export class Store {
             id,
             stats: undefined,
             participants: [],
+            switches: [],
             destinations: [],
             history: newHistory(),
           };
@@ -163,7 +171,8 @@ export class Store {
     switch (event.type) {
       case "channel.created":
       case "channel.updated":
-        this.#put(event.data);
+        this.putChannel(event.data);
+        if (event.channel === this.detail.value?.id) void this.#readDetail();
         return;
       case "channel.deleted":
         this.channels.value = this.channels.value?.filter(({ id }) => id !== event.channel);
@@ -186,7 +195,18 @@ export class Store {
     }
   }
 
-  #put(channel: Channel): void {
+  /** What an answer says about a participant; what it leaves out is still as it was. */
+  putParticipant(participant: Participant): void {
+    const detail = this.detail.value;
+    if (!detail) return;
+    this.#newest = this.#asked + 1;
+    const participants = detail.participants.map((known) =>
+      known.id === participant.id ? { ...known, ...participant } : known,
+    );
+    this.detail.value = { ...detail, participants };
+  }
+
+  putChannel(channel: Channel): void {
     const others = (this.channels.value ?? []).filter(({ id }) => id !== channel.id);
     this.channels.value = [...others, channel].sort((a, b) => (a.id < b.id ? -1 : 1));
   }
@@ -216,15 +236,21 @@ export class Store {
     const id = this.#shown();
     if (id === undefined) return;
     const before = this.detail.value;
-    const [participants, destinations] = await Promise.all([
+    this.#asked += 1;
+    const mine = this.#asked;
+    const [participants, switches, destinations] = await Promise.all([
       api.participants(id).catch(() => before?.participants ?? []),
+      api.switches(id).catch(() => before?.switches ?? []),
       api.destinations(id).catch((error: unknown) => {
         const hidden = error instanceof ApiError && error.status === 403;
         return hidden ? undefined : before?.destinations;
       }),
     ]);
     const detail = this.detail.value;
-    if (detail?.id === id) this.detail.value = { ...detail, participants, destinations };
+    if (detail?.id === id && mine >= this.#newest) {
+      this.#newest = mine;
+      this.detail.value = { ...detail, participants, switches, destinations };
+    }
   }
 
   async #readNode(): Promise<void> {

@@ -70,3 +70,9 @@ export function decibels(value: Maybe): string {
 export function plural(n: number, one: string, many = `${one}s`): string {
   return `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 }
+
+/** A server's reason as a sentence: they begin in lower case and without a full stop. */
+export function sentence(text: string): string {
+  const end = /[.!?…]$/.test(text) ? "" : ".";
+  return text === "" ? "" : `${text.charAt(0).toUpperCase()}${text.slice(1)}${end}`;
+}

@@ -1,8 +1,9 @@
 // The level meter, drawn at the display's rate without rendering the page.
 
 import { useEffect, useRef } from "preact/hooks";
+import { meterFraction } from "../lib/level";
 import type { Studio } from "./controller";
-import { meterFraction, Needle } from "./meter";
+import { Needle } from "./meter";
 
 export function Meter({ studio }: { studio: Studio }) {
   const bar = useRef<HTMLDivElement>(null);

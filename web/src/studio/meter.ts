@@ -1,8 +1,5 @@
 // How loud the sound is, for a person who wonders whether the microphone works.
 
-/** What a meter shows as its left end, in dBFS. */
-export const FLOOR_DB = -60;
-
 export interface Level {
   readonly rmsDb: number;
   readonly peakDb: number;
@@ -19,11 +16,6 @@ export function levelOf(samples: ArrayLike<number>): Level {
     peak = Math.max(peak, Math.abs(value));
   }
   return { rmsDb: db(Math.sqrt(sum / Math.max(1, samples.length))), peakDb: db(peak) };
-}
-
-/** 0 at the floor, 1 at full scale. */
-export function meterFraction(levelDb: number): number {
-  return Math.min(1, Math.max(0, 1 - levelDb / FLOOR_DB));
 }
 
 /** Rises at once and falls slowly, as a needle does; `fallDbPerS` decibels each second. */

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { FLOOR_DB, levelOf, meterFraction, Needle } from "./meter";
+import { FLOOR_DB, meterFraction } from "../lib/level";
+import { levelOf, Needle } from "./meter";
 import { renderMusic, renderTone } from "./music";
 import { CODE_BITS, cellSize, codeBits, readCode } from "./pattern";
 import { DEFAULTS, encoderSettings, fromQuery, sanitize } from "./settings";

@@ -4,6 +4,8 @@ import { signal } from "@preact/signals";
 
 interface Toast {
   readonly id: number;
+  /** A newer message of the same key takes the place of this one. */
+  readonly key?: string;
   readonly text: string;
   readonly action?: { readonly label: string; readonly run: () => void };
 }
@@ -18,12 +20,14 @@ export function dismissToast(id: number): void {
 
 export function showToast(
   text: string,
-  options: { action?: Toast["action"]; ms?: number } = {},
+  options: { action?: Toast["action"]; ms?: number; key?: string } = {},
 ): number {
   const id = nextId;
   nextId += 1;
-  const toast: Toast = options.action ? { id, text, action: options.action } : { id, text };
-  toasts.value = [...toasts.value, toast].slice(-MAX_TOASTS);
+  const { action, key } = options;
+  const toast: Toast = { id, text, ...(action ? { action } : {}), ...(key ? { key } : {}) };
+  const others = toasts.value.filter((other) => key === undefined || other.key !== key);
+  toasts.value = [...others, toast].slice(-MAX_TOASTS);
   setTimeout(() => dismissToast(id), options.ms ?? 5_000);
   return id;
 }

@@ -1,6 +1,6 @@
 // Keyboard shortcuts of the player page.
 
-import { useEffect, useRef } from "preact/hooks";
+import { useShortcuts } from "../ui/shortcuts";
 
 export interface KeyActions {
   readonly togglePlay: () => void;
@@ -34,25 +34,6 @@ export function actionOf(key: string, actions: KeyActions): (() => void) | undef
   }
 }
 
-/** Keys that a focused control needs for itself are left to it. */
-function belongsToControl(event: KeyboardEvent): boolean {
-  const target = event.target instanceof Element ? event.target : undefined;
-  if (target?.closest("input, select, textarea, [contenteditable]")) return true;
-  return event.key === " " && target?.closest("button, summary, a") != null;
-}
-
 export function useKeys(actions: KeyActions): void {
-  const current = useRef(actions);
-  current.current = actions;
-  useEffect(() => {
-    const onKey = (event: KeyboardEvent) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || belongsToControl(event)) return;
-      const action = actionOf(event.key, current.current);
-      if (!action) return;
-      event.preventDefault();
-      action();
-    };
-    document.addEventListener("keydown", onKey);
-    return () => document.removeEventListener("keydown", onKey);
-  }, []);
+  useShortcuts((key) => actionOf(key, actions));
 }

@@ -1,0 +1,254 @@
+import { describe, expect, it } from "vitest";
+import type { Channel, LayoutName, Participant } from "../../api/types";
+import { ApiError, NetworkError } from "../../lib/problem";
+import { castOf, moved, obstacle, participantsOf, seats } from "./cast";
+import { Desk, refusal, type Surroundings, type Undo } from "./desk";
+import { tilesOf } from "./layouts";
+
+const person = (id: string, more: Partial<Participant> = {}): Participant => ({
+  id,
+  role: "guest",
+  state: "live",
+  protocol: "whip",
+  joined_at: "2026-01-01T00:00:00.000Z",
+  muted: false,
+  volume: 1,
+  on_program: true,
+  on_air: false,
+  ...more,
+});
+
+const HOST = person("zoe", { role: "host", joined_at: "2026-01-01T00:05:00.000Z" });
+const ANN = person("ann");
+const BOB = person("bob", { joined_at: "2026-01-01T00:01:00.000Z" });
+const ALL = [BOB, ANN, HOST];
+const CHANNEL = {
+  id: "demo",
+  mode: "solo",
+  state: "live",
+  layout: { name: "grid", tiles: [] },
+  order: [],
+} as unknown as Channel;
+
+describe("the cast", () => {
+  it("is the host, then guests as they came", () => {
+    expect(castOf(seats(ALL, []))).toEqual(["zoe", "ann", "bob"]);
+  });
+
+  it("follows the order, with the host always in", () => {
+    expect(castOf(seats(ALL, ["bob", "zoe", "ann"]))).toEqual(["bob", "zoe", "ann"]);
+    expect(castOf(seats(ALL, ["bob"]))).toEqual(["zoe", "bob"]);
+  });
+
+  it("leaves out who is away or off the program, and lists them last", () => {
+    const all = [
+      HOST,
+      person("ann", { on_program: false }),
+      person("bob", { state: "connecting" }),
+    ];
+    const list = seats(all, []);
+    expect(castOf(list)).toEqual(["zoe"]);
+    expect(list.map(({ place }) => place)).toEqual([1, undefined, undefined]);
+  });
+
+  it("is at most what the mixer draws", () => {
+    const crowd = Array.from({ length: 20 }, (_, n) => person(`g${String(n).padStart(2, "0")}`));
+    expect(castOf(seats([HOST, ...crowd], []))).toHaveLength(16);
+  });
+
+  it("moves one place at a time, not beyond the ends", () => {
+    expect(moved(["a", "b", "c"], "b", -1)).toEqual(["b", "a", "c"]);
+    expect(moved(["a", "b", "c"], "b", 1)).toEqual(["a", "c", "b"]);
+    expect(moved(["a", "b"], "a", -1)).toBeUndefined();
+    expect(moved(["a", "b"], "b", 1)).toBeUndefined();
+    expect(moved(["a"], "x", 1)).toBeUndefined();
+  });
+
+  it("is named in a request only when there is an order with a guest in it", () => {
+    expect(participantsOf([], ALL)).toBeUndefined();
+    expect(participantsOf(["gone", "bob"], ALL)).toEqual(["bob"]);
+    expect(participantsOf(["gone", "zoe"], ALL)).toBeUndefined();
+  });
+
+  it("says what is missing for a collab", () => {
+    expect(obstacle(CHANNEL, seats(ALL, []))).toBeUndefined();
+    expect(obstacle(CHANNEL, seats([HOST], []))).toBe("no-guest");
+    expect(obstacle(CHANNEL, seats([ANN], []))).toBe("no-host");
+    expect(obstacle({ ...CHANNEL, state: "idle" }, seats(ALL, []))).toBe("no-host");
+  });
+});
+
+describe("drawn layouts", () => {
+  const names: LayoutName[] = ["grid", "side-by-side", "speaker", "pip"];
+  it.each(names)("%s: every tile lies inside the picture", (name) => {
+    for (let count = 0; count <= 20; count += 1) {
+      const tiles = tilesOf({ name, tiles: [] }, count);
+      expect(tiles).toHaveLength(Math.min(count, 16));
+      for (const { x, y, width, height } of tiles) {
+        expect(Math.min(x, y)).toBeGreaterThanOrEqual(-1e-9);
+        expect(Math.max(x + width, y + height)).toBeLessThanOrEqual(1 + 1e-9);
+        expect(Math.min(width, height)).toBeGreaterThan(0);
+      }
+    }
+  });
+
+  it("is what the mixer makes of two and three", () => {
+    const [left, right] = tilesOf({ name: "grid", tiles: [] }, 2);
+    expect(left?.width).toBeCloseTo(635 / 1280, 2);
+    expect(left?.y).toBeCloseTo(182 / 720, 2);
+    expect(right?.x).toBeCloseTo(645 / 1280, 2);
+    const three = tilesOf({ name: "grid", tiles: [] }, 3);
+    expect(three[2]?.x).toBeCloseTo((1 - (three[2]?.width ?? 0)) / 2, 5);
+  });
+});
+
+/** A desk with a server that notes what it is asked, or refuses. */
+function setUp(channel: Partial<Channel> = {}, fail?: unknown) {
+  const state = { channel: { ...CHANNEL, ...channel } as Channel, people: ALL };
+  const asked: unknown[] = [];
+  const said: { text: string; undo: Undo | undefined }[] = [];
+  const ask = (what: unknown) => {
+    asked.push(what);
+    if (fail) throw fail;
+  };
+  const around: Surroundings = {
+    api: {
+      setMode: async (_, request) => {
+        ask(request);
+        const changed = state.channel.mode !== request.mode;
+        state.channel = {
+          ...state.channel,
+          mode: request.mode,
+          order: request.participants ?? [],
+        };
+        const cut = { video_dts_ms: 1, audio_dts_ms: 1, waited_ms: 143.4 };
+        return {
+          mode: request.mode,
+          changed,
+          requested_at: "",
+          cut: changed ? cut : null,
+          splice: null,
+        };
+      },
+      setLayout: async (_, layout) => {
+        ask(layout);
+        return layout;
+      },
+      changeParticipant: async (_, id, patch) => {
+        ask({ id, ...patch });
+        return undefined;
+      },
+    },
+    channel: () => state.channel,
+    participants: () => state.people,
+    onChannel: (next) => {
+      state.channel = next;
+    },
+    onParticipant: (next) => {
+      state.people = state.people.map((p) => (p.id === next.id ? { ...p, ...next } : p));
+    },
+    refresh: () => undefined,
+    say: (text, undo) => said.push({ text, undo }),
+    nowMs: () => 0,
+  };
+  return { desk: new Desk(around), state, asked, said };
+}
+
+describe("the desk", () => {
+  it("switches, says how long it took, and goes back by undo", async () => {
+    const { desk, asked, said } = setUp();
+    const switching = desk.switchTo("collab");
+    expect(desk.pending.value?.mode).toBe("collab");
+    await desk.switchTo("solo");
+    await switching;
+    expect(desk.pending.value).toBeUndefined();
+    expect(desk.outcome.value).toEqual({
+      kind: "done",
+      text: "Collab is on air. Cut after 143 ms.",
+    });
+    expect(said[0]?.undo?.label).toBe("Back to solo");
+    await desk.undoLast();
+    expect(asked).toEqual([{ mode: "collab" }, { mode: "solo" }]);
+  });
+
+  it("says that nothing had to change, and offers no way back from it", async () => {
+    const { desk, said } = setUp({ mode: "collab" });
+    await desk.switchTo("collab");
+    expect(desk.outcome.value).toMatchObject({ text: "Collab was on air already." });
+    expect(said).toEqual([]);
+  });
+
+  it("keeps an order made in solo for the collab", async () => {
+    const { desk, asked } = setUp();
+    await desk.move("bob", -1);
+    expect(asked).toEqual([]);
+    expect(desk.order).toEqual(["zoe", "bob", "ann"]);
+    await desk.switchTo("collab");
+    expect(asked).toEqual([{ mode: "collab", participants: ["zoe", "bob", "ann"] }]);
+    expect(desk.draft.value).toBeUndefined();
+    expect(desk.order).toEqual(["zoe", "bob", "ann"]);
+  });
+
+  it("changes the order of a running collab, and back", async () => {
+    const { desk, asked, state } = setUp({ mode: "collab" });
+    await desk.move("ann", 1);
+    expect(asked).toEqual([{ mode: "collab", participants: ["zoe", "bob", "ann"] }]);
+    await desk.undoLast();
+    expect(asked[1]).toEqual({ mode: "collab" });
+    expect(state.channel.order).toEqual([]);
+  });
+
+  it("adds somebody to an order at its end", async () => {
+    const { desk, asked } = setUp({ mode: "collab", order: ["zoe", "bob"] });
+    await desk.setInMix(ANN, true);
+    expect(asked).toEqual([{ mode: "collab", participants: ["zoe", "bob", "ann"] }]);
+  });
+
+  it("mutes, and undo unmutes; an undo can be undone", async () => {
+    const { desk, asked, state } = setUp();
+    await desk.setMuted(BOB, true);
+    expect(state.people.find(({ id }) => id === "bob")?.muted).toBe(true);
+    await desk.undoLast();
+    await desk.undoLast();
+    expect(asked).toEqual([true, false, true].map((muted) => ({ id: "bob", muted })));
+  });
+
+  it("takes an action back once, from the toast or by key", async () => {
+    const { desk, asked, said } = setUp();
+    await desk.setInMix(BOB, false);
+    await said[0]?.undo?.run();
+    expect(asked).toHaveLength(2);
+    expect(desk.undo.value?.label).toBe("Undo");
+  });
+
+  it("keeps the background when the layout changes", async () => {
+    const { desk, asked } = setUp({ layout: { name: "grid", tiles: [], background: "#102030" } });
+    await desk.setLayout("pip");
+    await desk.setLayout("pip");
+    await desk.setBackground("#000000");
+    expect(asked).toEqual([
+      { name: "pip", tiles: [], background: "#102030" },
+      { name: "pip", tiles: [], background: "#000000" },
+    ]);
+  });
+
+  it("tells why something did not happen", async () => {
+    const { desk, said } = setUp({}, new ApiError(404, { detail: "no such participant" }));
+    await desk.setVolume(BOB, 0.5);
+    expect(said[0]?.text).toBe("bob stays as before: no such participant");
+    expect(desk.undo.value).toBeUndefined();
+  });
+
+  it("a refused switch says what helps", async () => {
+    const { desk } = setUp({}, new ApiError(409, { detail: "no live guest" }));
+    await desk.switchTo("collab");
+    expect(desk.outcome.value).toMatchObject({
+      kind: "refused",
+      detail: "no live guest",
+      remedy: "invite",
+    });
+    expect(refusal("collab", new ApiError(503, {}))).toMatchObject({ remedy: "retry" });
+    expect(refusal("solo", new ApiError(409, {}))).toMatchObject({ remedy: undefined });
+    expect(refusal("collab", new NetworkError())).toMatchObject({ remedy: "retry" });
+  });
+});
