@@ -8,6 +8,7 @@ import { messageOf } from "../lib/problem";
 import { WhipClient } from "../whip/client";
 import type { Snapshot } from "../whip/machine";
 import { TrackMeter } from "./meter";
+import { Room } from "./room";
 import {
   encoderSettings,
   loadSettings,
@@ -51,6 +52,7 @@ export class Studio {
   readonly snapshot = signal<Snapshot>(IDLE);
   readonly stats = signal<PublishStats>({});
   readonly participant: string;
+  readonly room: Room;
 
   #context: AudioContext | undefined;
   #meter: TrackMeter | undefined;
@@ -66,6 +68,7 @@ export class Studio {
     this.channel = channel;
     const chosen = this.settings.value.participant;
     this.participant = chosen || participantOfTab(channel, randomParticipant);
+    this.room = new Room(channel, this.participant, () => this.stop());
     navigator.mediaDevices?.addEventListener("devicechange", () => void this.#devicesChanged());
     window.addEventListener("online", () => this.#client?.online());
     window.addEventListener("pagehide", () => this.#client?.stop());
@@ -149,7 +152,9 @@ export class Studio {
       },
       (snapshot) => {
         if (this.#client !== client) return;
+        const came = snapshot.phase === "live" && this.snapshot.value.phase !== "live";
         this.snapshot.value = snapshot;
+        if (came) this.room.again();
         void this.#keepAwake();
       },
     );

@@ -2,6 +2,7 @@
 
 import { render } from "preact";
 import "../ui/index.css";
+import "../peers/peers.css";
 import "./studio.css";
 import { adoptTokenFromAddress } from "../api/token";
 import { exposeStudio } from "../lib/diagnostics";
@@ -34,6 +35,7 @@ if (root && channel !== undefined && isChannelName(channel)) {
   document.title = `Studio ${channel} · AnchorNet`;
   const studio = new Studio(channel);
   exposeStudio(studio);
+  studio.room.start();
   render(<StudioPage studio={studio} />, root);
   const query = new URLSearchParams(location.search);
   if (query.get("autostart") === "1") void studio.goLive();

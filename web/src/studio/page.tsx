@@ -8,6 +8,7 @@ import { Badge, Brand, CopyField, Notice, type Tone } from "../ui/widgets";
 import type { Phase, Snapshot } from "../whip/machine";
 import type { Studio } from "./controller";
 import { Meter } from "./meter-view";
+import { AirLight, Company, Tiles } from "./room-view";
 import { SettingsPanel } from "./settings-panel";
 import { StatsPanel } from "./stats-panel";
 
@@ -103,16 +104,16 @@ function StageMessage({ studio }: { studio: Studio }) {
   );
 }
 
-function stateSentence(snapshot: Snapshot, nowMs: number): string {
+function stateSentence(snapshot: Snapshot, guest: boolean, nowMs: number): string {
   switch (snapshot.phase) {
     case "idle":
-      return "You are off air.";
+      return guest ? "You have not joined." : "You are off air.";
     case "opening":
       return "Asking the server…";
     case "connecting":
       return "Connecting the media…";
     case "live":
-      return `On air for ${format.duration(nowMs - (snapshot.liveSinceMs ?? nowMs))}`;
+      return `${guest ? "Connected" : "On air"} for ${format.duration(nowMs - (snapshot.liveSinceMs ?? nowMs))}`;
     case "recovering":
       return "The connection is interrupted; trying to restore it…";
     case "waiting": {
@@ -120,20 +121,21 @@ function stateSentence(snapshot: Snapshot, nowMs: number): string {
       return `Trying again in ${seconds} s (attempt ${snapshot.attempt + 1}).`;
     }
     case "failed":
-      return "You are off air.";
+      return guest ? "You are not connected." : "You are off air.";
   }
 }
 
 function Controls({ studio }: { studio: Studio }) {
   const snapshot = studio.snapshot.value;
   const onAir = studio.onAir;
+  const guest = studio.settings.value.role === "guest";
   const now = useNow(onAir);
   return (
-    <div class="row row--between">
+    <div class="row row--between studio__controls" data-joined={onAir}>
       <div class="row">
         {onAir ? (
           <button type="button" class="btn btn--large btn--danger" onClick={() => studio.stop()}>
-            Stop
+            {guest ? "Leave" : "Stop"}
           </button>
         ) : (
           <button
@@ -142,8 +144,8 @@ function Controls({ studio }: { studio: Studio }) {
             disabled={studio.opening.value}
             onClick={() => void studio.goLive()}
           >
-            <Icon name="live" />
-            Go live
+            <Icon name={guest ? "enter" : "live"} />
+            {guest ? "Join the show" : "Go live"}
           </button>
         )}
         <button
@@ -156,7 +158,7 @@ function Controls({ studio }: { studio: Studio }) {
           {studio.muted.value ? "Unmute" : "Mute"}
         </button>
       </div>
-      <p class="muted">{stateSentence(snapshot, now)}</p>
+      <p class="muted">{stateSentence(snapshot, guest, now)}</p>
     </div>
   );
 }
@@ -201,8 +203,16 @@ function Problems({ studio }: { studio: Studio }) {
   );
 }
 
+/** Connected is not on air: for a guest the server says which. */
+function phaseLook(studio: Studio): { word: string; tone: Tone } {
+  const look = PHASES[studio.snapshot.value.phase];
+  const waits = studio.snapshot.value.phase === "live" && studio.room.air.value?.onAir === false;
+  return waits ? { word: "Connected", tone: "ok" } : look;
+}
+
 export function StudioPage({ studio }: { studio: Studio }) {
-  const phase = PHASES[studio.snapshot.value.phase];
+  const phase = phaseLook(studio);
+  const company = studio.onAir ? studio.room.others.value.length : 0;
   const watch = new URL(`/watch/${encodeURIComponent(studio.channel)}`, location.href).href;
   return (
     <>
@@ -219,11 +229,23 @@ export function StudioPage({ studio }: { studio: Studio }) {
       </header>
       <main class="page studio" id="main">
         <section class="stack" aria-label="Picture">
-          <h1>{studio.channel}</h1>
-          <div class="stage">
-            <Preview studio={studio} />
-            <StageMessage studio={studio} />
+          <div class="stack stack--tight">
+            <h1>{studio.room.channel.value?.title || studio.channel}</h1>
+            <AirLight studio={studio} />
           </div>
+          <div class="pictures" data-others={Math.min(company, 5)}>
+            <div class="stage">
+              <Preview studio={studio} />
+              <StageMessage studio={studio} />
+              {company > 0 ? (
+                <div class="tile__foot">
+                  <span class="tile__name">You ({studio.participant})</span>
+                </div>
+              ) : null}
+            </div>
+            <Tiles studio={studio} />
+          </div>
+          <Company studio={studio} />
           <Meter studio={studio} />
           <Controls studio={studio} />
           <Problems studio={studio} />

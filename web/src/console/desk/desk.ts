@@ -13,9 +13,9 @@ import type {
   SwitchReport,
 } from "../../api/types";
 import * as format from "../../lib/format";
+import { layoutWord } from "../../lib/layout-words";
 import { ApiError, messageOf } from "../../lib/problem";
 import { castOf, moved, participantsOf, seats } from "./cast";
-import { layoutWord } from "./layouts";
 
 export interface Pending {
   readonly mode: Mode;

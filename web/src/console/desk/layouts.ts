@@ -9,15 +9,8 @@ export interface Rect {
   readonly height: number;
 }
 
-export const LAYOUTS: readonly { readonly name: LayoutName; readonly word: string }[] = [
-  { name: "grid", word: "Grid" },
-  { name: "side-by-side", word: "Side by side" },
-  { name: "speaker", word: "Speaker" },
-  { name: "pip", word: "Picture in picture" },
-];
-
-export const layoutWord = (name: LayoutName): string =>
-  LAYOUTS.find((layout) => layout.name === name)?.word ?? "Custom";
+/** Those that need no tiles of their own, in the order of the picker. */
+export const LAYOUTS: readonly LayoutName[] = ["grid", "side-by-side", "speaker", "pip"];
 
 const ASPECT = 16 / 9;
 const GAP = 1 / 128;

@@ -38,7 +38,7 @@ export interface DeskKeys {
 export function actionOf(key: string, keys: DeskKeys): (() => void) | undefined {
   const { desk } = keys;
   const layout = LAYOUTS[Number(key) - 1];
-  if (layout) return () => void desk.setLayout(layout.name);
+  if (layout) return () => void desk.setLayout(layout);
   switch (key) {
     case "s":
       return () => void desk.switchTo("solo");

@@ -3,6 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import type { Channel, ChannelStats, LayoutName, Mode } from "../../api/types";
 import * as format from "../../lib/format";
+import { layoutWord } from "../../lib/layout-words";
 import { Icon, type IconName } from "../../ui/icon";
 import { Notice } from "../../ui/widgets";
 import { castOf, obstacle, type Seat } from "./cast";
@@ -200,15 +201,15 @@ function Drawing(props: { name: LayoutName; channel: Channel; cast: readonly str
 function LayoutPicker({ desk, channel, seats }: Props) {
   const cast = castOf(seats);
   const custom = channel.layout.name === "custom";
-  const shown = custom ? [...LAYOUTS, { name: "custom" as const, word: "Custom" }] : LAYOUTS;
+  const shown: readonly LayoutName[] = custom ? [...LAYOUTS, "custom"] : LAYOUTS;
   return (
     <fieldset class="layouts">
       <legend class="field__label">
         {channel.mode === "collab" ? "Layout" : "Layout of the next collab"}
       </legend>
       <div class="layouts__choices">
-        {shown.map(({ name, word }, at) => (
-          <label class="layout" key={name} title={`${word} (${at + 1})`}>
+        {shown.map((name, at) => (
+          <label class="layout" key={name} title={`${layoutWord(name)} (${at + 1})`}>
             <input
               type="radio"
               name="layout"
@@ -217,7 +218,7 @@ function LayoutPicker({ desk, channel, seats }: Props) {
               onChange={() => void desk.setLayout(name)}
             />
             <Drawing name={name} channel={channel} cast={cast} />
-            <span class="layout__word">{word}</span>
+            <span class="layout__word">{layoutWord(name)}</span>
           </label>
         ))}
       </div>
