@@ -23,7 +23,7 @@ use crate::channel::task::{Handle, PublishError, Snapshot, SwitchError};
 use crate::channel::{state, view};
 use crate::registry::{Health, NodeRecord};
 use crate::selftest::Reachability;
-use crate::sfu::{self, OfferError, PatchError};
+use crate::sfu::{self, OfferError, PatchError, StreamKey};
 
 /// When a client that found no room should try again.
 const RETRY_AFTER_S: u64 = 5;
@@ -60,6 +60,20 @@ impl AnchorBackend {
             .snapshot()
             .await
             .ok_or(Error::NotFound("channel"))
+    }
+
+    /// A session of this channel, publishing or receiving.
+    async fn session_in(
+        &self,
+        channel: &ChannelId,
+        session: &SessionId,
+    ) -> Result<sfu::SessionId, Error> {
+        self.find(channel).await?;
+        let unknown = || Error::NotFound("session");
+        let session = session.as_str().parse().map_err(|_| unknown())?;
+        let key = self.manager.deps().sfu.key(session).await;
+        let is_here = key.is_some_and(|key| key.channel == channel.as_str());
+        is_here.then_some(session).ok_or_else(unknown)
     }
 
     fn ice_servers(&self) -> Vec<IceServer> {
@@ -117,6 +131,7 @@ fn publish_error(error: PublishError) -> Error {
 
 fn offer_error(error: &OfferError) -> Error {
     match error.status() {
+        404 => Error::NotFound("participant"),
         422 => Error::Unprocessable(Invalid::new("offer", error.to_string())),
         503 => Error::Unavailable {
             reason: error.to_string(),
@@ -155,13 +170,6 @@ fn patch_error(error: &PatchError) -> Error {
 /// Entity tags travel without quotes in the backend's types.
 fn unquoted(etag: &str) -> String {
     etag.trim_matches('"').to_owned()
-}
-
-fn session_id(session: &SessionId) -> Result<sfu::SessionId, Error> {
-    session
-        .as_str()
-        .parse()
-        .map_err(|_| Error::NotFound("session"))
 }
 
 /// A token may fix who one is and as what.
@@ -317,9 +325,26 @@ impl Backend for AnchorBackend {
 
     async fn play(&self, request: PlayRequest) -> Result<Session, Error> {
         self.find(&request.channel).await?;
-        Err(Error::NotImplemented(
-            "WHEP is not available in this version: watch by HTTP-FLV or HLS".into(),
-        ))
+        let Some(participant) = request.participant else {
+            return Err(Error::NotImplemented(
+                "the program is not available by WHEP in this version: watch by HTTP-FLV or HLS"
+                    .into(),
+            ));
+        };
+        let key = StreamKey {
+            channel: request.channel.to_string(),
+            participant: participant.to_string(),
+        };
+        let sfu = &self.manager.deps().sfu;
+        let answer = sfu.subscribe(request.offer, key).await;
+        let answer = answer.map_err(|error| offer_error(&error))?;
+        Ok(Session {
+            id: SessionId::new(answer.session.to_string()).map_err(Error::Unprocessable)?,
+            participant: None,
+            etag: unquoted(&answer.etag),
+            answer: answer.sdp,
+            ice_servers: self.ice_servers(),
+        })
     }
 
     async fn session_patch(
@@ -329,8 +354,7 @@ impl Backend for AnchorBackend {
         if_match: Option<String>,
         fragment: String,
     ) -> Result<Option<Patched>, Error> {
-        self.find(channel).await?;
-        let session = session_id(session)?;
+        let session = self.session_in(channel, session).await?;
         let if_match = Some(if_match.map_or_else(|| "*".to_owned(), |etag| format!("\"{etag}\"")));
         let patched = self
             .manager
@@ -346,15 +370,7 @@ impl Backend for AnchorBackend {
     }
 
     async fn session_delete(&self, channel: &ChannelId, session: &SessionId) -> Result<(), Error> {
-        let snapshot = self.snapshot(channel).await?;
-        let session = session_id(session)?;
-        if snapshot
-            .participants
-            .iter()
-            .all(|participant| participant.session != Some(session))
-        {
-            return Err(Error::NotFound("session"));
-        }
+        let session = self.session_in(channel, session).await?;
         self.manager.deps().sfu.close(session).await;
         Ok(())
     }

@@ -25,7 +25,7 @@ use super::switch::Mode;
 use super::view;
 use crate::clock;
 use crate::mixer::process::{Event as MixerEvent, Run};
-use crate::sfu::{Answer, Ingress, OfferError, SessionId};
+use crate::sfu::{Answer, Ingress, OfferError, SessionId, StreamKey};
 
 use stage::Stage;
 pub use stage::{Controls, StageView, SwitchError};
@@ -560,8 +560,12 @@ impl Task {
             self.sink.clone(),
             self.commands.clone(),
         );
+        let key = StreamKey {
+            channel: self.setup.id.to_string(),
+            participant: id.to_string(),
+        };
         tokio::spawn(async move {
-            let result = sfu.publish(offer, sink).await;
+            let result = sfu.publish(offer, sink, Some(key)).await;
             let session = result.as_ref().ok().map(|answer| answer.session);
             let answered = Command::Answered(Answered {
                 id,

@@ -110,6 +110,7 @@ impl WebRtc {
             bind: self.listen,
             external_ips: self.external_ips.clone(),
             max_sessions: self.max_sessions,
+            max_subscribers_per_channel: self.max_subscribers_per_channel,
             session_timeout_ms: self.session_timeout_ms,
             keyframe_interval_ms: self.keyframe_interval_ms,
             start_bitrate_kbps: self.start_bitrate_kbps,

@@ -82,8 +82,10 @@ pub struct WebRtc {
     pub listen: SocketAddr,
     /// Addresses to advertise instead of those of the interfaces: behind a NAT, in a container.
     pub external_ips: Vec<IpAddr>,
-    /// WHIP sessions at once.
+    /// WHIP and WHEP sessions at once.
     pub max_sessions: usize,
+    /// WHEP sessions of one channel's participants at once: n participants who all see each other need n·(n − 1).
+    pub max_subscribers_per_channel: usize,
     /// A session that is silent for so long is over.
     pub session_timeout_ms: u64,
     /// Keyframes are asked for this often.
@@ -188,6 +190,7 @@ impl Default for WebRtc {
             listen: loopback(8189),
             external_ips: Vec::new(),
             max_sessions: 500,
+            max_subscribers_per_channel: 256,
             session_timeout_ms: 10_000,
             keyframe_interval_ms: 2_000,
             start_bitrate_kbps: 2_500,

@@ -1,4 +1,4 @@
-//! What an operator may choose about WebRTC ingest, with safe defaults.
+//! What an operator may choose about WebRTC, with safe defaults.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -14,6 +14,11 @@ pub struct Config {
     pub max_sessions: usize,
     /// Sessions that have been answered but are not connected yet; beyond it the oldest one is given up.
     pub max_half_open: usize,
+    /// Subscribers of one channel's participants together; beyond it offers are refused with
+    /// [`super::OfferError::ChannelFull`].
+    pub max_subscribers_per_channel: usize,
+    /// How long subscribers wait for a participant whose connection broke, before they are closed.
+    pub stream_resume_timeout_ms: u64,
     /// How long a session may stay half-open.
     pub half_open_timeout_ms: u64,
     /// How long a connected session may be silent (neither STUN, DTLS nor media) before it is closed.
@@ -39,6 +44,8 @@ impl Default for Config {
             external_ips: Vec::new(),
             max_sessions: 500,
             max_half_open: 200,
+            max_subscribers_per_channel: 256,
+            stream_resume_timeout_ms: 10_000,
             half_open_timeout_ms: 15_000,
             session_timeout_ms: 10_000,
             keyframe_interval_ms: 2_000,

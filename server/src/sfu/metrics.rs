@@ -2,6 +2,7 @@
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
+use super::egress;
 use super::ingest::Totals;
 use super::types::CloseReason;
 
@@ -9,13 +10,32 @@ use super::types::CloseReason;
 pub fn describe_metrics() {
     describe_gauge!(
         "anchornet_sfu_sessions",
-        "WebRTC publishing sessions, half-open ones included"
+        "WebRTC sessions, half-open ones included"
+    );
+    describe_gauge!(
+        "anchornet_sfu_subscribers",
+        "WebRTC sessions that receive, half-open ones included"
+    );
+    describe_counter!(
+        "anchornet_sfu_forwarded_packets_total",
+        "Media packets sent to subscribers, repetitions not counted"
+    );
+    describe_counter!(
+        "anchornet_sfu_repeated_packets_total",
+        "Media packets sent to subscribers again"
+    );
+    describe_counter!(
+        "anchornet_sfu_forward_drops_total",
+        "Media packets not sent to a subscriber because too many waited"
     );
     describe_gauge!(
         "anchornet_sfu_half_open_sessions",
         "WebRTC sessions that are not connected yet"
     );
-    describe_counter!("anchornet_sfu_offers_total", "WHIP offers, by result");
+    describe_counter!(
+        "anchornet_sfu_offers_total",
+        "WHIP and WHEP offers, by result"
+    );
     describe_counter!(
         "anchornet_sfu_closed_total",
         "WebRTC sessions ended, by reason"
@@ -66,15 +86,17 @@ pub(super) fn closed(reason: CloseReason) {
         CloseReason::NeverConnected => "never_connected",
         CloseReason::Failed => "failed",
         CloseReason::SinkGone => "sink_gone",
+        CloseReason::StreamEnded => "stream_ended",
         CloseReason::Shutdown => "shutdown",
     };
     counter!("anchornet_sfu_closed_total", "reason" => reason).increment(1);
 }
 
-pub(super) fn sessions(all: usize, half_open: usize) {
+pub(super) fn sessions(all: usize, half_open: usize, subscribers: usize) {
     let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
     gauge!("anchornet_sfu_sessions").set(number(all));
     gauge!("anchornet_sfu_half_open_sessions").set(number(half_open));
+    gauge!("anchornet_sfu_subscribers").set(number(subscribers));
 }
 
 pub(super) fn unroutable(count: u64) {
@@ -117,6 +139,31 @@ pub(super) fn media(before: &Totals, now: &Totals) {
             now.rejected_reports,
         ),
     ];
+    publish(values);
+}
+
+/// Publishes what a subscriber has counted since `before`.
+pub(super) fn forwarded(before: &egress::Totals, now: &egress::Totals) {
+    publish([
+        (
+            "anchornet_sfu_forwarded_packets_total",
+            before.packets,
+            now.packets,
+        ),
+        (
+            "anchornet_sfu_repeated_packets_total",
+            before.repeated,
+            now.repeated,
+        ),
+        (
+            "anchornet_sfu_forward_drops_total",
+            before.dropped,
+            now.dropped,
+        ),
+    ]);
+}
+
+fn publish<const N: usize>(values: [(&'static str, u64, u64); N]) {
     for (name, before, now) in values {
         let difference = now.saturating_sub(before);
         if difference > 0 {

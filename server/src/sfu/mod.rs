@@ -1,4 +1,4 @@
-//! WebRTC ingest: WHIP offers in, access units on the anchor's clock out.
+//! WebRTC: WHIP offers in, access units on the anchor's clock out; WHEP offers in, a participant's packets out.
 //!
 //! One UDP socket and one media thread serve every session. [`Sfu`] is a handle to that thread; it never blocks and
 //! never panics when the thread is gone. The WebRTC engine is named only in `engine`, the socket only in
@@ -7,12 +7,14 @@
 //! Invariants:
 //! - A session delivers [`Ingress::Connected`] at most once and first, [`Ingress::Closed`] exactly once and last.
 //! - A full sink never blocks the media thread: video is dropped to the next keyframe, audio packet by packet.
+//! - Subscribers never slow the media thread down: what they cannot take is dropped (`egress`).
 //! - What one peer sends costs bounded memory and can end only its own session.
 
 mod config;
 mod delivery;
 mod demux;
 mod depacketize;
+mod egress;
 mod engine;
 mod ingest;
 mod ingress_clock;
@@ -37,9 +39,9 @@ use uuid::Uuid;
 
 use self::delivery::Delivery;
 use self::engine::Identity;
-use self::sdp::answer::{self, Local};
+use self::sdp::answer::{self, Local, Streams};
 use self::sdp::fragment::Fragment;
-use self::sdp::{Credentials, Offer};
+use self::sdp::{Credentials, Direction, Offer};
 use self::session::Session;
 use self::socket::Command;
 use self::table::Table;
@@ -48,7 +50,7 @@ pub use config::Config;
 pub use metrics::describe_metrics;
 pub use types::{
     Answer, CloseReason, Ingress, OfferError, PatchError, Patched, SessionId, SessionStats,
-    StreamStats,
+    StreamKey, StreamStats,
 };
 
 /// The receiving end's handle: units of all its sessions arrive tagged with the session.
@@ -118,65 +120,128 @@ impl Sfu {
         self.shared.candidates.clone()
     }
 
-    /// Accepts a WHIP offer; media goes to `sink` from then on.
+    /// Accepts a WHIP offer; media goes to `sink` from then on, and to those who [subscribe](Self::subscribe) to `key`.
     ///
     /// An offer must have H.264; without an audio section the programme gets silence, with one it must have Opus.
     ///
     /// # Errors
     /// [`OfferError`]; nothing is left behind then.
-    pub async fn publish(&self, offer: String, sink: Sink) -> Result<Answer, OfferError> {
-        let result = self.accept(&offer, sink).await;
-        metrics::offer(match &result {
-            Ok(_) => "accepted",
-            Err(error) => error.label(),
-        });
-        result
+    pub async fn publish(
+        &self,
+        offer: String,
+        sink: Sink,
+        key: Option<StreamKey>,
+    ) -> Result<Answer, OfferError> {
+        counted(self.accept(&offer, sink, key).await)
     }
 
-    async fn accept(&self, offer: &str, sink: Sink) -> Result<Answer, OfferError> {
+    /// Accepts a WHEP offer: what is published under `key` goes out from then on, untouched, whichever session carries
+    /// it. The session is closed when the last of them has ended and none followed in time.
+    ///
+    /// # Errors
+    /// [`OfferError`], among them [`OfferError::UnknownStream`]; nothing is left behind then.
+    pub async fn subscribe(&self, offer: String, key: StreamKey) -> Result<Answer, OfferError> {
+        counted(self.accept_subscriber(&offer, key).await)
+    }
+
+    fn parse(&self, offer: &str, direction: Direction) -> Result<Offer, OfferError> {
+        let limit = self.shared.config.max_sdp_bytes;
+        if offer.len() > limit {
+            let size = offer.len();
+            return Err(OfferError::TooLarge { size, limit });
+        }
+        Offer::parse(offer, direction)
+    }
+
+    fn answer(&self, id: SessionId, session: &Session, streams: Option<Streams>) -> Answer {
         let Shared {
             config,
-            clock,
             identity,
             candidates,
             ..
         } = self.shared.as_ref();
-        if offer.len() > config.max_sdp_bytes {
-            return Err(OfferError::TooLarge {
-                size: offer.len(),
-                limit: config.max_sdp_bytes,
-            });
-        }
-        let offer = Offer::parse(offer)?;
-        let session = Session::accept(socket::now(), *clock, offer, identity, config)
-            .map_err(|error| OfferError::Engine(error.to_string()))?;
-        let id = SessionId(Uuid::new_v4());
         let (number, _) = Uuid::new_v4().as_u64_pair();
-        let answer = Answer {
+        let local = Local {
+            credentials: session.credentials(),
+            fingerprint: identity.fingerprint(),
+            candidates,
+            session: number >> 1,
+            start_bitrate_kbps: config.start_bitrate_kbps,
+            max_bitrate_kbps: config.max_bitrate_kbps,
+            streams,
+        };
+        Answer {
             session: id,
             etag: session.etag(),
-            sdp: answer::render(
-                session.offer(),
-                &Local {
-                    credentials: session.credentials(),
-                    fingerprint: identity.fingerprint(),
-                    candidates,
-                    session: number >> 1,
-                    start_bitrate_kbps: config.start_bitrate_kbps,
-                    max_bitrate_kbps: config.max_bitrate_kbps,
-                },
-            ),
-        };
-        let (reply, taken_up) = oneshot::channel();
-        let command = Command::Open {
+            sdp: answer::render(session.offer(), &local),
+        }
+    }
+
+    async fn accept(
+        &self,
+        offer: &str,
+        sink: Sink,
+        key: Option<StreamKey>,
+    ) -> Result<Answer, OfferError> {
+        let offer = self.parse(offer, Direction::Publish)?;
+        let Shared {
+            config,
+            clock,
+            identity,
+            ..
+        } = self.shared.as_ref();
+        let session = Session::publish(socket::now(), *clock, offer, identity, config)
+            .map_err(|error| OfferError::Engine(error.to_string()))?;
+        let id = SessionId(Uuid::new_v4());
+        let answer = self.answer(id, &session, None);
+        self.take_up(|reply| Command::Open {
             id,
             session: Box::new(session),
             delivery: Delivery::new(id, sink),
+            key,
             reply,
-        };
-        self.send(command).await.ok_or(OfferError::Stopped)?;
-        taken_up.await.map_err(|_| OfferError::Stopped)??;
+        })
+        .await?;
         Ok(answer)
+    }
+
+    async fn accept_subscriber(&self, offer: &str, key: StreamKey) -> Result<Answer, OfferError> {
+        let offer = self.parse(offer, Direction::Play)?;
+        let Shared {
+            config,
+            clock,
+            identity,
+            ..
+        } = self.shared.as_ref();
+        let streams = streams();
+        let session = Session::play(socket::now(), *clock, offer, streams, identity, config)
+            .map_err(|error| OfferError::Engine(error.to_string()))?;
+        let id = SessionId(Uuid::new_v4());
+        let answer = self.answer(id, &session, Some(streams));
+        self.take_up(|reply| Command::Subscribe {
+            id,
+            session: Box::new(session),
+            key,
+            reply,
+        })
+        .await?;
+        Ok(answer)
+    }
+
+    async fn take_up(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<(), OfferError>>) -> Command,
+    ) -> Result<(), OfferError> {
+        let (reply, taken_up) = oneshot::channel();
+        self.send(command(reply)).await.ok_or(OfferError::Stopped)?;
+        taken_up.await.map_err(|_| OfferError::Stopped)?
+    }
+
+    /// The stream that a session publishes or receives; `None` when there is no such session.
+    pub async fn key(&self, session: SessionId) -> Option<StreamKey> {
+        let (reply, key) = oneshot::channel();
+        self.send(Command::Key { id: session, reply }).await?;
+        key.await.ok().flatten()
     }
 
     /// Trickled candidates (answered by `None`) or an ICE restart (answered by a fragment), RFC 9725 §4.3.
@@ -245,6 +310,29 @@ impl Sfu {
 
     async fn send(&self, command: Command) -> Option<()> {
         self.commands.send(command).await.ok()
+    }
+}
+
+fn counted(result: Result<Answer, OfferError>) -> Result<Answer, OfferError> {
+    metrics::offer(match &result {
+        Ok(_) => "accepted",
+        Err(error) => error.label(),
+    });
+    result
+}
+
+/// Numbers for the streams of a subscriber: all different, and sequence numbers that do not wrap at once.
+fn streams() -> Streams {
+    let base = rand::random::<u32>() & !3 | 4;
+    let seed = |at| egress::Seed {
+        ssrc: base + at,
+        rtx_ssrc: base + at + 1,
+        sequence: rand::random::<u16>() >> 1,
+        timestamp: rand::random(),
+    };
+    Streams {
+        video: seed(0),
+        audio: seed(2),
     }
 }
 

@@ -1,4 +1,5 @@
-//! One publishing session: engine, path and media together. Sans-IO; the media thread moves its bytes.
+//! One session, of a publisher or a subscriber: engine, path and media together. Sans-IO; the media thread moves its
+//! bytes.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,12 +10,15 @@ use media::{AccessUnit, Clock};
 
 use super::config::Config;
 use super::demux::{Check, is_proof};
+use super::egress::{self, Egress};
 use super::engine::{Engine, EngineError, Event, Identity, stun};
-use super::ingest::{self, Ingest, Totals};
+use super::ingest::{self, Ingest};
+use super::packet::Relayed;
 use super::path::Path;
+use super::sdp::answer::Streams;
 use super::sdp::fragment::Fragment;
 use super::sdp::{Credentials, Offer};
-use super::types::{CloseReason, PatchError, SessionStats};
+use super::types::{CloseReason, PatchError, SessionId, SessionStats};
 
 /// A longer silence is not waited for, whatever is configured.
 const MAX_PATIENCE: Duration = Duration::from_secs(86_400);
@@ -26,6 +30,10 @@ pub(crate) enum Output {
     Connected,
     /// A unit to deliver.
     Unit(AccessUnit),
+    /// A packet for the subscribers.
+    Relay(Relayed),
+    /// The subscriber needs a keyframe of its participant.
+    WantKeyframe,
     /// A datagram to send.
     Transmit(SocketAddr, BytesMut),
     /// From now on this address speaks for the session.
@@ -38,12 +46,27 @@ pub(crate) enum Output {
     Closed(CloseReason),
 }
 
-/// A publishing session.
+/// Which way media goes.
+enum Flow {
+    In(Box<Ingest>),
+    Out(Box<Egress>),
+}
+
+/// Totals that process-wide counters are fed from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Totals {
+    /// Of a publisher.
+    In(ingest::Totals),
+    /// Of a subscriber.
+    Out(egress::Totals),
+}
+
+/// A session.
 pub(crate) struct Session {
     offer: Offer,
     engine: Engine,
     path: Path,
-    ingest: Ingest,
+    flow: Flow,
     /// Our credentials in the engine's ICE session, and in the one that has been restarted beside it, if any.
     local: Credentials,
     restarted: Option<Credentials>,
@@ -61,30 +84,56 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Accepts an offer.
+    /// Accepts an offer to publish.
     ///
     /// # Errors
     /// When the engine refuses it.
-    pub(crate) fn accept(
+    pub(crate) fn publish(
         now: Instant,
         clock: Clock,
         offer: Offer,
         identity: &Identity,
         config: &Config,
     ) -> Result<Self, EngineError> {
-        let (engine, local) = Engine::accept(now, &offer, identity)?;
         let ingest = Ingest::new(
             &offer,
             clock,
             Duration::from_millis(config.keyframe_interval_ms),
             Duration::from_millis(config.keyframe_min_interval_ms),
         );
+        Self::accept(now, offer, identity, config, Flow::In(Box::new(ingest)))
+    }
+
+    /// Accepts an offer to play; media goes out as `streams`.
+    ///
+    /// # Errors
+    /// When the engine refuses it.
+    pub(crate) fn play(
+        now: Instant,
+        clock: Clock,
+        offer: Offer,
+        streams: Streams,
+        identity: &Identity,
+        config: &Config,
+    ) -> Result<Self, EngineError> {
+        let egress = Egress::new(&offer, clock, streams.video, streams.audio);
+        Self::accept(now, offer, identity, config, Flow::Out(Box::new(egress)))
+    }
+
+    fn accept(
+        now: Instant,
+        offer: Offer,
+        identity: &Identity,
+        config: &Config,
+        flow: Flow,
+    ) -> Result<Self, EngineError> {
+        let (engine, local) = Engine::accept(now, &offer, identity)?;
         Ok(Self {
             remote: offer.credentials.clone(),
             offer,
             engine,
             path: Path::default(),
-            ingest,
+            flow,
             local,
             restarted: None,
             generation: 0,
@@ -181,7 +230,10 @@ impl Session {
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.engine.handle_timeout(now);
-        self.ingest.handle_timeout(now);
+        match &mut self.flow {
+            Flow::In(ingest) => ingest.handle_timeout(now),
+            Flow::Out(egress) => egress.handle_timeout(now),
+        }
         self.advance(now);
         if now >= self.gives_up_at() {
             self.finish(if self.connected {
@@ -194,7 +246,11 @@ impl Session {
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub(crate) fn poll_timeout(&mut self) -> Instant {
-        [self.engine.poll_timeout(), self.ingest.poll_timeout()]
+        let media = match &self.flow {
+            Flow::In(ingest) => ingest.poll_timeout(),
+            Flow::Out(egress) => egress.poll_timeout().filter(|_| self.connected),
+        };
+        [self.engine.poll_timeout(), media]
             .into_iter()
             .flatten()
             .fold(self.gives_up_at(), Instant::min)
@@ -207,13 +263,39 @@ impl Session {
 
     /// Somebody downstream needs a keyframe.
     pub(crate) fn request_keyframe(&mut self, now: Instant) {
-        self.ingest.request_keyframe(now);
+        if let Flow::In(ingest) = &mut self.flow {
+            ingest.request_keyframe(now);
+        }
         self.advance(now);
     }
 
     /// Like [`Self::request_keyframe`], at the next occasion.
     pub(crate) fn want_keyframe(&mut self) {
-        self.ingest.want_keyframe();
+        if let Flow::In(ingest) = &mut self.flow {
+            ingest.want_keyframe();
+        }
+    }
+
+    /// Whether [`Output::Relay`] is wanted of a publisher.
+    pub(crate) fn set_relayed(&mut self, is_relayed: bool) {
+        if let Flow::In(ingest) = &mut self.flow {
+            ingest.set_relayed(is_relayed);
+        }
+    }
+
+    /// Sends a packet of the session `from` to a subscriber; nothing before it is connected.
+    pub(crate) fn forward(&mut self, now: Instant, from: SessionId, packet: Relayed) {
+        if let Flow::Out(egress) = &mut self.flow
+            && self.connected
+        {
+            egress.handle_packet(now, from, packet);
+            self.advance(now);
+        }
+    }
+
+    /// It receives.
+    pub(crate) fn is_subscriber(&self) -> bool {
+        matches!(self.flow, Flow::Out(_))
     }
 
     /// Trickled candidates, or an ICE restart when the client's credentials are new: then `fresh` become ours. Gives the
@@ -271,13 +353,19 @@ impl Session {
             remote_address: self.path.return_address(),
             ..SessionStats::default()
         };
-        self.ingest.stats(now, &mut stats);
+        match &self.flow {
+            Flow::In(ingest) => ingest.stats(now, &mut stats),
+            Flow::Out(egress) => egress.stats(&mut stats),
+        }
         stats
     }
 
     /// Totals for the process-wide counters.
     pub(crate) fn totals(&self) -> Totals {
-        self.ingest.totals()
+        match &self.flow {
+            Flow::In(ingest) => Totals::In(ingest.totals()),
+            Flow::Out(egress) => Totals::Out(egress.totals()),
+        }
     }
 
     fn gives_up_at(&self) -> Instant {
@@ -290,13 +378,31 @@ impl Session {
         while let Some(event) = self.engine.poll_event() {
             self.handle_event(now, event);
         }
-        while let Some(output) = self.ingest.poll_output() {
-            match output {
-                ingest::Output::Unit(unit) => self.outputs.push_back(Output::Unit(unit)),
-                ingest::Output::Nack { ssrc, sequences } => {
-                    self.engine.send_nack(ssrc, &sequences);
+        match &mut self.flow {
+            Flow::In(ingest) => {
+                while let Some(output) = ingest.poll_output() {
+                    match output {
+                        ingest::Output::Unit(unit) => self.outputs.push_back(Output::Unit(unit)),
+                        ingest::Output::Relay(packet) => {
+                            self.outputs.push_back(Output::Relay(packet));
+                        }
+                        ingest::Output::Nack { ssrc, sequences } => {
+                            self.engine.send_nack(ssrc, &sequences);
+                        }
+                        ingest::Output::Pli { ssrc } => self.engine.send_pli(ssrc),
+                    }
                 }
-                ingest::Output::Pli { ssrc } => self.engine.send_pli(ssrc),
+            }
+            Flow::Out(egress) => {
+                while let Some(output) = egress.poll_output() {
+                    match output {
+                        egress::Output::Send(packet) => self.engine.send_media(now, packet),
+                        egress::Output::Report(report) => self.engine.send_report(now, report),
+                        egress::Output::WantKeyframe => {
+                            self.outputs.push_back(Output::WantKeyframe);
+                        }
+                    }
+                }
             }
         }
         self.flush();
@@ -324,7 +430,9 @@ impl Session {
                     self.ssrcs.push(ssrc);
                     self.outputs.push_back(Output::Ssrc(ssrc));
                 }
-                self.ingest.handle_packet(now, media, ssrc, packet);
+                if let Flow::In(ingest) = &mut self.flow {
+                    ingest.handle_packet(now, media, ssrc, packet);
+                }
             }
             Event::SenderReport {
                 media,
@@ -333,7 +441,15 @@ impl Session {
                 arrived,
             } => {
                 self.heard = now;
-                self.ingest.handle_sender_report(media, ntp, rtp, arrived);
+                if let Flow::In(ingest) = &mut self.flow {
+                    ingest.handle_sender_report(media, ntp, rtp, arrived);
+                }
+            }
+            Event::Feedback(feedback) => {
+                self.heard = now;
+                if let Flow::Out(egress) = &mut self.flow {
+                    egress.handle_feedback(now, feedback);
+                }
             }
         }
     }

@@ -16,7 +16,9 @@ use super::sdp::Credentials;
 use super::sdp::fragment::Fragment;
 use super::session::Session;
 use super::table::Table;
-use super::types::{CloseReason, OfferError, PatchError, Patched, SessionId, SessionStats};
+use super::types::{
+    CloseReason, OfferError, PatchError, Patched, SessionId, SessionStats, StreamKey,
+};
 
 /// Counters and gauges are published this often.
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,7 +34,22 @@ pub(super) enum Command {
         id: SessionId,
         session: Box<Session>,
         delivery: Delivery,
+        /// Where subscribers find it.
+        key: Option<StreamKey>,
         reply: oneshot::Sender<Result<(), OfferError>>,
+    },
+    /// Take up a subscriber.
+    Subscribe {
+        id: SessionId,
+        session: Box<Session>,
+        /// To this.
+        key: StreamKey,
+        reply: oneshot::Sender<Result<(), OfferError>>,
+    },
+    /// Which stream does a session publish or receive?
+    Key {
+        id: SessionId,
+        reply: oneshot::Sender<Option<StreamKey>>,
     },
     /// Trickle or restart.
     Patch {
@@ -160,9 +177,21 @@ fn handle(table: &mut Table, command: Command) {
             id,
             session,
             delivery,
+            key,
             reply,
         } => {
-            let _ = reply.send(table.open(now(), id, *session, delivery));
+            let _ = reply.send(table.open_publisher(now(), id, *session, delivery, key));
+        }
+        Command::Subscribe {
+            id,
+            session,
+            key,
+            reply,
+        } => {
+            let _ = reply.send(table.open_subscriber(now(), id, *session, key));
+        }
+        Command::Key { id, reply } => {
+            let _ = reply.send(table.key(id));
         }
         Command::Patch {
             id,
@@ -218,6 +247,10 @@ impl Wire {
                 let filled = buffer.get(..meta.len).unwrap_or_default();
                 for datagram in filled.chunks(meta.stride.max(1)) {
                     table.handle_datagram(now, from, datagram);
+                    // One packet may go out to many; the queue is for one batch of them.
+                    if table.is_backlogged() {
+                        self.send(table);
+                    }
                 }
             }
             self.send(table);

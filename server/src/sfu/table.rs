@@ -3,7 +3,10 @@
 //! Invariants:
 //! - At most `max_sessions` sessions, of which at most `max_half_open` are not connected; the oldest half-open one makes
 //!   room, so a flood of offers cannot keep others out for longer than they need to connect.
+//! - A subscriber is fed by the newest connected session of its stream, and closed when the participant has left.
 //! - A panic inside the engine ends the session it happened in and nothing else.
+
+mod feeds;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
@@ -13,15 +16,19 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
+use self::feeds::Feeds;
+
 use super::config::Config;
 use super::delivery::Delivery;
 use super::demux::{Datagram, Routes, binding_response, classify};
-use super::ingest::Totals;
 use super::metrics;
+use super::packet::Relayed;
 use super::sdp::Credentials;
 use super::sdp::fragment::{self, Fragment};
-use super::session::{Output, Session};
-use super::types::{CloseReason, OfferError, PatchError, Patched, SessionId, SessionStats};
+use super::session::{Output, Session, Totals};
+use super::types::{
+    CloseReason, OfferError, PatchError, Patched, SessionId, SessionStats, StreamKey,
+};
 
 /// Deadlines are not served more often than this, whatever a session asks for.
 const TICK: Duration = Duration::from_millis(2);
@@ -32,21 +39,45 @@ const MAX_TRANSMITS: usize = 4_096;
 
 struct Entry {
     session: Session,
-    delivery: Delivery,
+    /// Where a publisher's units go; subscribers have none.
+    delivery: Option<Delivery>,
     /// Order of arrival; key of the half-open table.
     number: u64,
     /// The deadline that counts for it; others in the queue have been replaced.
     due: Instant,
-    published: Totals,
+    published: Option<Totals>,
+}
+
+impl Entry {
+    fn publish_totals(&mut self) {
+        let totals = self.session.totals();
+        match (totals, self.published) {
+            (Totals::In(now), Some(Totals::In(before))) => metrics::media(&before, &now),
+            (Totals::In(now), _) => metrics::media(&Default::default(), &now),
+            (Totals::Out(now), Some(Totals::Out(before))) => metrics::forwarded(&before, &now),
+            (Totals::Out(now), _) => metrics::forwarded(&Default::default(), &now),
+        }
+        self.published = Some(totals);
+    }
 }
 
 /// All sessions.
 pub(super) struct Table {
     limits: (usize, usize),
+    max_subscribers_per_channel: usize,
+    /// How long subscribers wait for a participant whose connection broke.
+    patience: Duration,
     candidates: Vec<SocketAddr>,
     entries: HashMap<SessionId, Entry>,
     half_open: BTreeMap<u64, SessionId>,
     routes: Routes,
+    feeds: Feeds,
+    /// Packets on their way from publishers to subscribers; empty when a call returns.
+    relays: VecDeque<(SessionId, Relayed)>,
+    /// Subscribers who need a keyframe; empty when a call returns.
+    wishes: Vec<SessionId>,
+    /// A session has gone, so others may have nobody to wait for; false when a call returns.
+    has_gone: bool,
     deadlines: BinaryHeap<Reverse<(Instant, SessionId)>>,
     transmits: VecDeque<(SocketAddr, BytesMut)>,
     next_number: u64,
@@ -57,10 +88,16 @@ impl Table {
     pub(super) fn new(config: &Config, candidates: Vec<SocketAddr>) -> Self {
         Self {
             limits: (config.max_sessions, config.max_half_open),
+            max_subscribers_per_channel: config.max_subscribers_per_channel,
+            patience: Duration::from_millis(config.stream_resume_timeout_ms),
             candidates,
             entries: HashMap::new(),
             half_open: BTreeMap::new(),
             routes: Routes::default(),
+            feeds: Feeds::default(),
+            relays: VecDeque::new(),
+            wishes: Vec::new(),
+            has_gone: false,
             deadlines: BinaryHeap::new(),
             transmits: VecDeque::new(),
             next_number: 0,
@@ -68,13 +105,53 @@ impl Table {
         }
     }
 
-    /// Takes up a session; the oldest half-open one goes when there is no room.
-    pub(super) fn open(
+    /// Takes up a publisher; subscribers find it under `key`.
+    pub(super) fn open_publisher(
         &mut self,
         now: Instant,
         id: SessionId,
         session: Session,
         delivery: Delivery,
+        key: Option<StreamKey>,
+    ) -> Result<(), OfferError> {
+        self.open(now, id, session, Some(delivery))?;
+        if let Some(key) = key {
+            self.feeds.add_publisher(key, id);
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Takes up a subscriber of what is published under `key`.
+    pub(super) fn open_subscriber(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        session: Session,
+        key: StreamKey,
+    ) -> Result<(), OfferError> {
+        if !self.feeds.is_known(&key) {
+            return Err(OfferError::UnknownStream);
+        }
+        let limit = self.max_subscribers_per_channel;
+        if self.feeds.subscribers_in(&key.channel) >= limit {
+            return Err(OfferError::ChannelFull { limit });
+        }
+        self.open(now, id, session, None)?;
+        self.feeds.add_subscriber(key, id);
+        self.update_relaying(id);
+        // Somebody may have made room for it.
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Takes up a session; the oldest half-open one goes when there is no room.
+    fn open(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        session: Session,
+        delivery: Option<Delivery>,
     ) -> Result<(), OfferError> {
         let (max_sessions, max_half_open) = self.limits;
         if max_half_open == 0 || max_sessions == 0 {
@@ -89,7 +166,7 @@ impl Table {
                 });
             };
             let oldest = *oldest;
-            self.end(oldest, CloseReason::NeverConnected);
+            self.end(now, oldest, CloseReason::NeverConnected);
         }
         let ufrag = session.credentials().ufrag.clone();
         self.routes.add_ufrag(ufrag, id);
@@ -101,7 +178,7 @@ impl Table {
             delivery,
             number,
             due: now,
-            published: Totals::default(),
+            published: None,
         };
         self.entries.insert(id, entry);
         self.deadlines.push(Reverse((now, id)));
@@ -128,6 +205,7 @@ impl Table {
             Datagram::Dtls | Datagram::Media(_) => session.handle_datagram(now, from, datagram),
             Datagram::Other => {}
         });
+        self.settle(now);
     }
 
     /// Serves every session that is due.
@@ -144,7 +222,7 @@ impl Table {
                 continue; // replaced by an earlier deadline, which has set its own successor
             }
             entry.due = now + FAR;
-            let gone = entry.delivery.is_gone();
+            let gone = entry.delivery.as_ref().is_some_and(Delivery::is_gone);
             self.drive(now, id, |session| {
                 if session.poll_timeout() <= now {
                     session.handle_timeout(now);
@@ -154,11 +232,21 @@ impl Table {
                 }
             });
         }
+        self.settle(now);
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.peek().map(|Reverse((at, _))| *at)
+        let sessions = self.deadlines.peek().map(|Reverse((at, _))| *at);
+        [sessions, self.feeds.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Enough waits to be sent now.
+    pub(super) fn is_backlogged(&self) -> bool {
+        self.transmits.len() >= MAX_TRANSMITS / 4
     }
 
     /// The next datagram to send.
@@ -192,10 +280,17 @@ impl Table {
 
     pub(super) fn request_keyframe(&mut self, now: Instant, id: SessionId) {
         self.drive(now, id, |session| session.request_keyframe(now));
+        self.settle(now);
     }
 
     pub(super) fn close(&mut self, now: Instant, id: SessionId, reason: CloseReason) {
         self.drive(now, id, |session| session.close(reason));
+        self.settle(now);
+    }
+
+    /// The stream that a session publishes or receives.
+    pub(super) fn key(&self, id: SessionId) -> Option<StreamKey> {
+        self.feeds.key(id).cloned()
     }
 
     pub(super) fn close_all(&mut self, now: Instant, reason: CloseReason) {
@@ -208,18 +303,19 @@ impl Table {
     pub(super) fn stats(&self, now: Instant, id: SessionId) -> Option<SessionStats> {
         let entry = self.entries.get(&id)?;
         let mut stats = entry.session.stats(now);
-        stats.sink_drops = entry.delivery.drops();
+        if let Some(delivery) = &entry.delivery {
+            stats.sink_drops = delivery.drops();
+        }
         Some(stats)
     }
 
     /// Publishes gauges and counters.
     pub(super) fn publish_metrics(&mut self) {
-        metrics::sessions(self.entries.len(), self.half_open.len());
+        let subscribers = self.feeds.subscribers();
+        metrics::sessions(self.entries.len(), self.half_open.len(), subscribers);
         metrics::unroutable(std::mem::take(&mut self.unroutable));
         for entry in self.entries.values_mut() {
-            let totals = entry.session.totals();
-            metrics::media(&entry.published, &totals);
-            entry.published = totals;
+            entry.publish_totals();
         }
     }
 
@@ -254,7 +350,7 @@ impl Table {
         let Ok(due) = worked else {
             tracing::error!(session = %id, "the WebRTC engine panicked; the session is dropped");
             metrics::engine_panic();
-            self.remove(id, CloseReason::Failed);
+            self.remove(now, id, CloseReason::Failed);
             return;
         };
         let due = due.max(now + TICK);
@@ -262,10 +358,10 @@ impl Table {
             entry.due = due;
             self.deadlines.push(Reverse((due, id)));
         }
-        self.carry_out(id);
+        self.carry_out(now, id);
     }
 
-    fn carry_out(&mut self, id: SessionId) {
+    fn carry_out(&mut self, now: Instant, id: SessionId) {
         let mut needs_keyframe = false;
         while let Some(entry) = self.entries.get_mut(&id) {
             let Some(output) = entry.session.poll_output() else {
@@ -274,16 +370,26 @@ impl Table {
             match output {
                 Output::Connected => {
                     let remote = entry.session.stats(entry.due).remote_address;
-                    tracing::info!(session = %id, ?remote, "publisher connected");
-                    entry.delivery.connected();
+                    let subscriber = entry.session.is_subscriber();
+                    tracing::info!(session = %id, ?remote, subscriber, "session connected");
+                    if let Some(delivery) = &mut entry.delivery {
+                        delivery.connected();
+                    }
                     self.half_open.remove(&entry.number);
+                    self.feeds.connect(id);
+                    self.update_relaying(id);
                 }
-                Output::Unit(unit) => needs_keyframe |= entry.delivery.unit(unit),
+                Output::Unit(unit) => {
+                    let delivery = entry.delivery.as_mut();
+                    needs_keyframe |= delivery.is_some_and(|delivery| delivery.unit(unit));
+                }
+                Output::Relay(packet) => self.relays.push_back((id, packet)),
+                Output::WantKeyframe => self.wishes.push(id),
                 Output::Transmit(to, datagram) => self.transmit(to, datagram),
                 Output::Proven(address) => self.routes.add_address(address, id),
                 Output::Forgotten(address) => self.routes.remove_address(address, id),
                 Output::Ssrc(ssrc) => self.routes.add_ssrc(ssrc, id),
-                Output::Closed(reason) => self.remove(id, reason),
+                Output::Closed(reason) => self.remove(now, id, reason),
             }
         }
         if needs_keyframe && let Some(entry) = self.entries.get_mut(&id) {
@@ -291,17 +397,54 @@ impl Table {
         }
     }
 
-    /// Ends a session from here, telling the peer.
-    fn end(&mut self, id: SessionId, reason: CloseReason) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            let _ = catch_unwind(AssertUnwindSafe(|| entry.session.close(reason)));
-            self.carry_out(id);
+    /// Takes packets and requests on to those whom they concern, until everything rests.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            while let Some((from, packet)) = self.relays.pop_front() {
+                for subscriber in self.feeds.fed_by(from).to_vec() {
+                    let packet = packet.clone();
+                    self.drive(now, subscriber, |session| {
+                        session.forward(now, from, packet);
+                    });
+                }
+            }
+            for subscriber in std::mem::take(&mut self.wishes) {
+                if let Some(source) = self.feeds.source(subscriber) {
+                    self.drive(now, source, |session| session.request_keyframe(now));
+                }
+            }
+            let is_due = self.feeds.poll_timeout().is_some_and(|at| at <= now);
+            if std::mem::take(&mut self.has_gone) || is_due {
+                for orphan in self.feeds.orphans(now) {
+                    self.end(now, orphan, CloseReason::StreamEnded);
+                }
+            }
+            if self.relays.is_empty() && self.wishes.is_empty() && !self.has_gone {
+                return;
+            }
         }
-        self.remove(id, reason);
     }
 
-    fn remove(&mut self, id: SessionId, reason: CloseReason) {
-        let Some(entry) = self.entries.remove(&id) else {
+    /// Publishers give packets only while they feed somebody.
+    fn update_relaying(&mut self, id: SessionId) {
+        for (publisher, feeds) in self.feeds.publishers(id) {
+            if let Some(entry) = self.entries.get_mut(&publisher) {
+                entry.session.set_relayed(feeds);
+            }
+        }
+    }
+
+    /// Ends a session from here, telling the peer.
+    fn end(&mut self, now: Instant, id: SessionId, reason: CloseReason) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            let _ = catch_unwind(AssertUnwindSafe(|| entry.session.close(reason)));
+            self.carry_out(now, id);
+        }
+        self.remove(now, id, reason);
+    }
+
+    fn remove(&mut self, now: Instant, id: SessionId, reason: CloseReason) {
+        let Some(mut entry) = self.entries.remove(&id) else {
             return;
         };
         self.half_open.remove(&entry.number);
@@ -315,11 +458,25 @@ impl Table {
         for ssrc in ssrcs {
             self.routes.remove_ssrc(*ssrc);
         }
-        metrics::media(&entry.published, &entry.session.totals());
-        metrics::sink_drops(entry.delivery.drops());
+        // Those who were told to go are not waited for; those who vanished or reload their page are.
+        let broke = matches!(
+            reason,
+            CloseReason::PeerClosed | CloseReason::Timeout | CloseReason::Failed
+        );
+        let siblings = self.feeds.publishers(id);
+        self.has_gone = true;
+        self.feeds.remove(now, id, broke.then_some(self.patience));
+        if let Some((sibling, _)) = siblings.iter().find(|(sibling, _)| *sibling != id) {
+            self.update_relaying(*sibling);
+        }
+        entry.publish_totals();
         metrics::closed(reason);
-        tracing::info!(session = %id, ?reason, "publisher session ended");
-        entry.delivery.close(reason);
+        let subscriber = entry.session.is_subscriber();
+        tracing::info!(session = %id, ?reason, subscriber, "session ended");
+        if let Some(delivery) = entry.delivery {
+            metrics::sink_drops(delivery.drops());
+            delivery.close(reason);
+        }
     }
 
     fn transmit(&mut self, to: SocketAddr, datagram: BytesMut) {
@@ -330,6 +487,8 @@ impl Table {
     }
 }
 
+#[cfg(test)]
+mod forward_tests;
 #[cfg(test)]
 mod live_tests;
 #[cfg(test)]

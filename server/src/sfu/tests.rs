@@ -101,7 +101,7 @@ async fn publisher(sfu: &Sfu, sink: mpsc::Sender<(SessionId, Ingress)>) -> (Publ
     let socket = socket().await;
     let local = socket.local_addr().expect("bound");
     let (mut peer, offer) = Peer::offer(now(), local);
-    let answer = sfu.publish(offer, sink).await.expect("accepted");
+    let answer = sfu.publish(offer, sink, None).await.expect("accepted");
     assert!(answer.etag.starts_with('"') && answer.etag.ends_with('"'));
     peer.accept_answer(now(), answer.sdp);
     let publisher = Publisher {
@@ -161,7 +161,9 @@ async fn three_seconds_over_loopback() {
     }
     assert!(sfu.stats(session).await.is_none());
     sfu.shutdown().await;
-    let refused = sfu.publish("v=0".to_owned(), mpsc::channel(1).0).await;
+    let refused = sfu
+        .publish("v=0".to_owned(), mpsc::channel(1).0, None)
+        .await;
     assert!(refused.is_err());
 }
 
@@ -198,7 +200,7 @@ async fn limits_are_kept() {
     let sfu = Sfu::start(limits, Clock::new(now())).expect("started");
     let (sink, mut source) = mpsc::channel(10);
     let large = "v=0\r\n".repeat(2_001);
-    let refused = sfu.publish(large, sink.clone()).await;
+    let refused = sfu.publish(large, sink.clone(), None).await;
     assert_eq!(refused.map_err(|error| error.status()), Err(413));
     let (_first, id) = publisher(&sfu, sink.clone()).await;
     let (_second, _) = publisher(&sfu, sink.clone()).await;
@@ -211,7 +213,7 @@ async fn limits_are_kept() {
     };
     let sfu = Sfu::start(none, Clock::new(now())).expect("started");
     let (_, offer) = Peer::offer(now(), "127.0.0.1:9".parse().expect("address"));
-    let refused = sfu.publish(offer, sink).await;
+    let refused = sfu.publish(offer, sink, None).await;
     assert_eq!(refused, Err(OfferError::Full { limit: 0 }));
     sfu.shutdown().await;
 }

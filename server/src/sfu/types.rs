@@ -7,7 +7,7 @@ use media::AccessUnit;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Identifies one publishing session; it is not a secret by itself but cannot be guessed.
+/// Identifies one session; it is not a secret by itself but cannot be guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub Uuid);
 
@@ -27,6 +27,21 @@ impl std::str::FromStr for SessionId {
     type Err = uuid::Error;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Uuid::try_parse(text).map(Self)
+    }
+}
+
+/// What a participant publishes, whichever session carries it at the moment: subscribers hold on to this.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamKey {
+    /// The channel.
+    pub channel: String,
+    /// The participant, unique in the channel.
+    pub participant: String,
+}
+
+impl fmt::Display for StreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.channel, self.participant)
     }
 }
 
@@ -79,6 +94,8 @@ pub enum CloseReason {
     Failed,
     /// The receiving end of the sink is gone.
     SinkGone,
+    /// The participant whose stream this was has left for good.
+    StreamEnded,
     /// The SFU is shutting down.
     Shutdown,
 }
@@ -99,16 +116,25 @@ pub enum OfferError {
     #[error("the offer is not usable SDP: {0}")]
     BadSdp(String),
     /// There is a video section, but none with H.264 that could be taken.
-    #[error("no usable H.264 in the offer (it has: {offered}); only H.264 video can be published")]
+    #[error("no usable H.264 in the offer (it has: {offered}); H.264 is the only video codec here")]
     NoH264 {
         /// The video codecs that were offered, comma-separated; `nothing` when there are none.
         offered: String,
     },
     /// There is an audio section, but none with Opus.
-    #[error("no usable Opus in the offer (it has: {offered}); only Opus audio can be published")]
+    #[error("no usable Opus in the offer (it has: {offered}); Opus is the only audio codec here")]
     NoOpus {
         /// The audio codecs that were offered, comma-separated; `nothing` when there are none.
         offered: String,
+    },
+    /// Nobody publishes under this key.
+    #[error("nobody publishes there")]
+    UnknownStream,
+    /// The channel has as many subscribers as it may.
+    #[error("all {limit} subscriber sessions of this channel are taken")]
+    ChannelFull {
+        /// The limit of the channel.
+        limit: usize,
     },
     /// Valid SDP that asks for something that is not supported.
     #[error("the offer is not supported: {0}")]
@@ -135,7 +161,8 @@ impl OfferError {
             Self::TooLarge { .. } => 413,
             Self::BadSdp(_) | Self::Engine(_) => 400,
             Self::NoH264 { .. } | Self::NoOpus { .. } | Self::Unsupported(_) => 422,
-            Self::Full { .. } | Self::Stopped => 503,
+            Self::UnknownStream => 404,
+            Self::Full { .. } | Self::ChannelFull { .. } | Self::Stopped => 503,
         }
     }
 
@@ -147,7 +174,9 @@ impl OfferError {
             Self::NoH264 { .. } => "no_h264",
             Self::NoOpus { .. } => "no_opus",
             Self::Unsupported(_) => "unsupported",
+            Self::UnknownStream => "unknown_stream",
             Self::Full { .. } => "full",
+            Self::ChannelFull { .. } => "channel_full",
             Self::Engine(_) => "engine",
             Self::Stopped => "stopped",
         }

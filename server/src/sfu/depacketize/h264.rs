@@ -152,6 +152,11 @@ impl Depacketizer {
         self.discontinuity = true;
     }
 
+    /// The parameter sets in force, those of the picture that is arriving included.
+    pub(crate) fn config(&mut self) -> Option<&Arc<Config>> {
+        self.sets.config()
+    }
+
     /// The next complete picture.
     pub(crate) fn poll_picture(&mut self) -> Option<Picture> {
         self.pictures.pop_front()

@@ -5,15 +5,19 @@
 //! - it never parses what a client wrote: its offer is rendered here from the checked one;
 //! - media is taken at the end of its interceptor chain (`tap`), before its track lookup, RTX unwrapping, NACK generator
 //!   and depacketizers, which lose undeclared streams, storm, or panic;
+//! - media to subscribers enters at the other end of that chain (`outlet`), complete with header, beside its senders;
 //! - its own liveness timers are off, since only STUN refreshes them: the session decides when a peer is gone;
 //! - it believes in one remote address for ever (the session translates addresses), and role conflicts, which it
 //!   settles before it authenticates them, are filtered out by `demux`.
 
 mod offer;
+mod outlet;
 #[cfg(test)]
 pub(crate) mod peer;
 pub(crate) mod stun;
 mod tap;
+#[cfg(test)]
+pub(crate) mod viewer;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -34,10 +38,11 @@ use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
+use self::outlet::Outlet;
 use self::tap::{Shared, Tap};
 use super::ingress_clock::Media;
-use super::packet::RtpPacket;
-use super::sdp::{Credentials, Offer};
+use super::packet::{Feedback, Outgoing, Report, RtpPacket};
+use super::sdp::{Credentials, Direction, Offer};
 
 /// The engine's view of our own address: fixed, one per family, since one socket serves every address.
 const LOCAL_V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
@@ -134,6 +139,8 @@ pub(crate) enum Event {
         /// When it came.
         arrived: Instant,
     },
+    /// The subscriber says something about our streams.
+    Feedback(Feedback),
 }
 
 /// One peer connection.
@@ -171,10 +178,7 @@ impl Engine {
             .with_configuration(configuration)
             .with_media_engine(offer::media_engine(offer).map_err(failed("codecs"))?)
             .with_setting_engine(settings)
-            .with_interceptor_registry(Registry::new().with(
-                Slot::from(Slot::ReceiverReport.slot()),
-                Tap::new(offer, Arc::clone(&shared)),
-            ))
+            .with_interceptor_registry(interceptors(offer, &shared))
             .build(now)
             .map_err(failed("peer connection"))?;
         let mut engine = Self {
@@ -262,6 +266,16 @@ impl Engine {
         self.shared.queue_pli(ssrc);
     }
 
+    /// Sends a packet to a subscriber; [`Self::poll_transmit`] has it.
+    pub(crate) fn send_media(&mut self, now: Instant, packet: Outgoing) {
+        self.shared.queue_media(now, outlet::rtp(packet));
+    }
+
+    /// Sends a sender report to a subscriber.
+    pub(crate) fn send_report(&mut self, now: Instant, report: Report) {
+        self.shared.queue_media(now, outlet::rtcp(report));
+    }
+
     /// Tells the peer that it is over; [`Self::poll_transmit`] has the farewell.
     pub(crate) fn close(&mut self) {
         self.closed = true;
@@ -322,6 +336,15 @@ impl Engine {
         self.connection
             .add_local_candidate(candidate)
             .map_err(failed("candidate"))
+    }
+}
+
+fn interceptors(offer: &Offer, shared: &Arc<Shared>) -> Registry {
+    let slot = Slot::from(Slot::ReceiverReport.slot());
+    let shared = Arc::clone(shared);
+    match offer.direction {
+        Direction::Publish => Registry::new().with(slot, Tap::new(offer, shared)),
+        Direction::Play => Registry::new().with(slot, Outlet::new(shared)),
     }
 }
 

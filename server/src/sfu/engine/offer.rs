@@ -69,7 +69,8 @@ fn parameters(media: Media, codec: &Codec) -> RTCRtpCodecParameters {
     }
 }
 
-/// An offer with the meaning of the client's, as short as the engine accepts.
+/// An offer with the meaning of the client's, as short as the engine accepts. The engine is told that the client sends
+/// even when it receives: what we send enters behind the engine's tracks (`outlet`), so it needs none.
 pub(super) fn render(offer: &Offer) -> String {
     let remote = &offer.credentials;
     let setup = match offer.setup.answer() {

@@ -52,6 +52,8 @@ pub(super) struct Shared {
 struct Queues {
     events: VecDeque<Event>,
     feedback: VecDeque<Feedback>,
+    /// Of subscribers, who get nothing else.
+    media: VecDeque<(Instant, Packet)>,
 }
 
 impl Shared {
@@ -63,11 +65,20 @@ impl Shared {
         self.lock().events.pop_front()
     }
 
-    fn put(&self, event: Event) {
+    pub(super) fn put(&self, event: Event) {
         let mut queues = self.lock();
         if queues.events.len() < MAX_EVENTS {
             queues.events.push_back(event);
         }
+    }
+
+    /// The egress bounds what it gives, and every packet is taken out before the next datagram is looked at.
+    pub(super) fn queue_media(&self, now: Instant, packet: Packet) {
+        self.lock().media.push_back((now, packet));
+    }
+
+    pub(super) fn take_media(&self) -> Option<(Instant, Packet)> {
+        self.lock().media.pop_front()
     }
 
     pub(super) fn queue_nack(&self, ssrc: u32, sequences: &[u16]) {

@@ -16,7 +16,7 @@ use self::keyframes::Keyframes;
 use self::stream::Stream;
 use super::depacketize::{self, h264};
 use super::ingress_clock::{IngressClock, Media};
-use super::packet::RtpPacket;
+use super::packet::{Relayed, RtpPacket};
 use super::receive::{Output as Received, Policy};
 use super::sdp::Offer;
 use super::types::SessionStats;
@@ -37,6 +37,8 @@ pub(crate) enum Output {
         /// These sequence numbers.
         sequences: Vec<u16>,
     },
+    /// Let subscribers have a packet.
+    Relay(Relayed),
     /// Ask for a keyframe of this stream.
     Pli {
         /// The video stream.
@@ -55,6 +57,10 @@ pub(crate) struct Ingest {
     video_track: Option<Arc<Track>>,
     audio_track: Arc<Track>,
     audio_lost: bool,
+    /// Somebody wants the packets too.
+    is_relayed: bool,
+    /// An RTP time and its capture time, of the newest picture and of the newest sound.
+    captured: [Option<(u32, i64)>; 2],
     keyframes: Keyframes,
     outputs: VecDeque<Output>,
     malformed: u64,
@@ -81,6 +87,8 @@ impl Ingest {
                 rate: Rate::NANOS,
             }),
             audio_lost: false,
+            is_relayed: false,
+            captured: [None; 2],
             keyframes: Keyframes::new(interval, spacing),
             outputs: VecDeque::new(),
             malformed: 0,
@@ -95,30 +103,70 @@ impl Ingest {
         ssrc: u32,
         packet: RtpPacket,
     ) {
-        let stream = match media {
-            Media::Video => &mut self.video,
-            Media::Audio => &mut self.audio,
-        };
+        let stream = self.stream(media);
         if stream.enter(ssrc) {
             self.ingress.reset_track(media);
             match media {
                 Media::Video => self.pictures.handle_loss(),
                 Media::Audio => self.audio_lost = true,
             }
+            *self.captured_of(media) = None;
         }
         if !packet.repaired {
             let arrived = self.clock.timestamp(packet.arrived).as_nanos();
+            let stream = self.stream(media);
             stream.measure(&packet, arrived);
             if !packet.payload.is_empty() {
                 self.ingress.handle_packet(media, packet.timestamp, arrived);
             }
         }
-        stream.receiver().handle_packet(now, packet);
+        let sound = (media == Media::Audio && self.is_relayed).then(|| packet.clone());
+        let is_new = self.stream(media).receiver().handle_packet(now, packet);
+        if let Some(packet) = sound.filter(|_| is_new) {
+            self.relay(media, packet);
+        }
         if media == Media::Video {
             self.keyframes.begin(now);
         }
         self.drain(now, media);
         self.ask(now);
+    }
+
+    /// Whether [`Output::Relay`] is wanted.
+    pub(crate) fn set_relayed(&mut self, is_relayed: bool) {
+        self.is_relayed = is_relayed;
+    }
+
+    fn stream(&mut self, media: Media) -> &mut Stream {
+        match media {
+            Media::Video => &mut self.video,
+            Media::Audio => &mut self.audio,
+        }
+    }
+
+    fn captured_of(&mut self, media: Media) -> &mut Option<(u32, i64)> {
+        let [video, audio] = &mut self.captured;
+        match media {
+            Media::Video => video,
+            Media::Audio => audio,
+        }
+    }
+
+    fn relay(&mut self, media: Media, packet: RtpPacket) {
+        let Some(ssrc) = self.stream(media).ssrc() else {
+            return;
+        };
+        let relayed = Relayed {
+            media,
+            ssrc,
+            captured: *self.captured_of(media),
+            config: match media {
+                Media::Video => self.pictures.config().cloned(),
+                Media::Audio => None,
+            },
+            packet,
+        };
+        self.outputs.push_back(Output::Relay(relayed));
     }
 
     /// Takes a sender report.
@@ -231,10 +279,12 @@ impl Ingest {
         match output {
             Received::Lost => self.pictures.handle_loss(),
             Received::Packet(packet) => {
-                if self.pictures.handle_packet(&packet).is_err() {
-                    self.malformed += 1;
-                }
+                let is_usable = self.pictures.handle_packet(&packet).is_ok();
+                self.malformed += u64::from(!is_usable);
                 let arrived = self.clock.timestamp(packet.arrived).as_nanos();
+                if self.is_relayed && is_usable {
+                    self.relay(Media::Video, packet);
+                }
                 while let Some(picture) = self.pictures.poll_picture() {
                     self.deliver_picture(now, picture, arrived);
                 }
@@ -252,6 +302,7 @@ impl Ingest {
         let capture = self
             .ingress
             .capture(Media::Video, picture.timestamp, arrived);
+        *self.captured_of(Media::Video) = Some((picture.timestamp, capture.nanos));
         let at = Timestamp::from_nanos(capture.nanos);
         self.video.count_unit(now, picture.keyframe);
         let track = self.video_track(&picture);
@@ -303,6 +354,7 @@ impl Ingest {
         let capture = self
             .ingress
             .capture(Media::Audio, packet.timestamp, arrived);
+        *self.captured_of(Media::Audio) = Some((packet.timestamp, capture.nanos));
         let at = Timestamp::from_nanos(capture.nanos);
         self.audio.count_unit(now, true);
         self.outputs.push_back(Output::Unit(AccessUnit {

@@ -8,7 +8,7 @@ use media::{AccessUnit, Clock, Kind};
 use super::{Ingest, Output};
 use crate::sfu::ingress_clock::Media;
 use crate::sfu::packet::RtpPacket;
-use crate::sfu::sdp::Offer;
+use crate::sfu::sdp::{Direction, Offer};
 use crate::sfu::types::SessionStats;
 
 const CHROMIUM: &str = include_str!("../sdp/offers/chromium.sdp");
@@ -38,7 +38,7 @@ struct Publisher {
 impl Publisher {
     fn new() -> Self {
         let start = origin();
-        let offer = Offer::parse(CHROMIUM).expect("accepted");
+        let offer = Offer::parse(CHROMIUM, Direction::Publish).expect("accepted");
         Self {
             start,
             ingest: Ingest::new(&offer, Clock::new(start), 2_000 * MS, 500 * MS),
@@ -92,6 +92,7 @@ impl Publisher {
         while let Some(output) = self.ingest.poll_output() {
             match output {
                 Output::Unit(unit) => self.units.push(unit),
+                Output::Relay(relayed) => panic!("nobody asked for {relayed:?}"),
                 Output::Nack { sequences, ssrc } => {
                     assert_eq!(ssrc, VIDEO);
                     self.nacks.extend(sequences);

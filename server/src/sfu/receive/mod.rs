@@ -107,13 +107,13 @@ impl Receiver {
         }
     }
 
-    /// Takes a packet of this stream.
-    pub(crate) fn handle_packet(&mut self, now: Instant, packet: RtpPacket) {
+    /// Takes a packet of this stream; false when it has been here before, or should have been.
+    pub(crate) fn handle_packet(&mut self, now: Instant, packet: RtpPacket) -> bool {
         let sequence = match self.extend.place(packet.sequence) {
             Extended::At(sequence) => sequence,
             Extended::Unlikely => {
                 self.counters.duplicates += 1;
-                return;
+                return false;
             }
             Extended::Restart(sequence) => {
                 self.start_over();
@@ -123,7 +123,7 @@ impl Receiver {
         let next = *self.next.get_or_insert(sequence);
         if sequence < next || self.held.contains_key(&sequence) {
             self.counters.duplicates += 1;
-            return;
+            return false;
         }
         self.counters.packets += 1;
         if let Some(asked) = self.missing.arrived(now, sequence) {
@@ -134,6 +134,7 @@ impl Receiver {
         self.held.insert(sequence, packet);
         self.release();
         self.enforce_bounds();
+        true
     }
 
     /// Does what is due: gives up holes that have waited long enough.

@@ -4,8 +4,12 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use super::section::parameter;
-use super::{Codec, Credentials, Offer, Section, Taken};
+use super::{Codec, Credentials, Direction, Offer, Section, Taken};
+use crate::sfu::egress::Seed;
 use crate::sfu::ingress_clock::Media;
+
+/// Canonical name of our streams: one participant per connection, so any name will do.
+pub(crate) const CNAME: &str = "anchornet";
 
 /// What the answering side brings.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +26,17 @@ pub(crate) struct Local<'a> {
     pub(crate) start_bitrate_kbps: u32,
     /// The most that is asked for.
     pub(crate) max_bitrate_kbps: u32,
+    /// What we send, when we send.
+    pub(crate) streams: Option<Streams>,
+}
+
+/// The streams that a subscriber gets (RFC 5576).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Streams {
+    /// The picture's.
+    pub(crate) video: Seed,
+    /// The sound's.
+    pub(crate) audio: Seed,
 }
 
 /// Writes the answer.
@@ -87,7 +102,7 @@ fn accept(out: &mut Text, offer: &Offer, section: &Section, taken: &Taken, local
     let (name, protocol) = (&section.name, &section.protocol);
     out.line(format_args!("m={name} 9 {protocol} {}", formats.join(" ")));
     out.line(format_args!("c=IN IP4 0.0.0.0"));
-    if taken.media == Media::Video {
+    if taken.media == Media::Video && offer.direction == Direction::Publish {
         let kilobits = local.max_bitrate_kbps;
         out.line(format_args!("b=AS:{kilobits}"));
         out.line(format_args!("b=TIAS:{}", u64::from(kilobits) * 1_000));
@@ -103,7 +118,11 @@ fn accept(out: &mut Text, offer: &Offer, section: &Section, taken: &Taken, local
     for (id, extension) in &taken.extensions {
         out.line(format_args!("a=extmap:{id} {}", extension.uri()));
     }
-    out.line(format_args!("a=recvonly"));
+    let direction = match offer.direction {
+        Direction::Publish => "recvonly",
+        Direction::Play => "sendonly",
+    };
+    out.line(format_args!("a={direction}"));
     out.line(format_args!("a=rtcp-mux"));
     if taken.reduced_size {
         out.line(format_args!("a=rtcp-rsize"));
@@ -111,10 +130,31 @@ fn accept(out: &mut Text, offer: &Offer, section: &Section, taken: &Taken, local
     for codec in &taken.codecs {
         describe(out, taken.media, codec, local);
     }
+    if let Some(streams) = &local.streams {
+        announce(out, taken, streams, local.session);
+    }
     for (index, address) in local.candidates.iter().enumerate() {
         out.line(format_args!("{}", candidate(index, *address)));
     }
     out.line(format_args!("a=end-of-candidates"));
+}
+
+/// Our SSRCs, so that clients can tell streams apart without header extensions. Both have one CNAME, which is what makes
+/// them one source to keep in step (RFC 3550 §6.5.1).
+fn announce(out: &mut Text, taken: &Taken, streams: &Streams, session: u64) {
+    let (name, seed) = match taken.media {
+        Media::Video => ("video", streams.video),
+        Media::Audio => ("audio", streams.audio),
+    };
+    let has_rtx = taken.codecs.iter().any(|codec| codec.rtx.is_some());
+    let Seed { ssrc, rtx_ssrc, .. } = seed;
+    out.line(format_args!("a=msid:{CNAME} {name}-{session:x}"));
+    if has_rtx {
+        out.line(format_args!("a=ssrc-group:FID {ssrc} {rtx_ssrc}"));
+    }
+    for ssrc in std::iter::once(ssrc).chain(has_rtx.then_some(rtx_ssrc)) {
+        out.line(format_args!("a=ssrc:{ssrc} cname:{CNAME}"));
+    }
 }
 
 fn describe(out: &mut Text, media: Media, codec: &Codec, local: &Local<'_>) {

@@ -1,15 +1,19 @@
-//! The WHIP offer: read, checked and reduced to what ingest needs (RFC 8866, RFC 9429, RFC 9725 §4.2).
+//! WHIP and WHEP offers: read, checked and reduced to what is needed (RFC 8866, RFC 9429, RFC 9725 §4.2).
 //!
 //! The engine never sees what a client sent: it gets an offer of our own making with the same meaning (`engine`), and
 //! the client gets an answer of our own making (`answer`). So hostile SDP meets this parser only, which is total.
 //!
-//! Taken are the first video section with H.264 and the first audio section with Opus that are sent; every other
-//! section (data channels, second cameras) is answered as rejected. Simulcast and FEC are not taken up: the sender falls
-//! back to one plain stream. A picture is required; without an audio section the programme has silence.
+//! Taken are the first video section with H.264 and the first audio section with Opus that go the right way; every
+//! other section (data channels, second cameras) is answered as rejected. Simulcast and FEC are not taken up: the sender
+//! falls back to one plain stream. A publisher must send a picture; without an audio section the programme has silence.
+//! A subscriber may leave out either, but what is asked for must be possible. Header extensions are the publisher's:
+//! forwarded packets have none.
 
 pub(crate) mod answer;
 pub(crate) mod fragment;
 mod section;
+
+pub(crate) use self::section::parameter;
 
 use bytes::Bytes;
 
@@ -21,6 +25,15 @@ use super::types::OfferError;
 const MAX_LINES: usize = 4_096;
 /// Most media sections.
 const MAX_SECTIONS: usize = 64;
+
+/// Which way media goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// The client sends: WHIP.
+    Publish,
+    /// The client receives: WHEP.
+    Play,
+}
 
 /// ICE credentials (RFC 8839 §5.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +144,8 @@ pub(crate) struct Section {
 /// An offer that can be accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
+    /// Which way media goes.
+    pub(crate) direction: Direction,
     /// Of the sender.
     pub(crate) credentials: Credentials,
     /// SHA-256 fingerprint of the sender's certificate, in upper case.
@@ -148,13 +163,13 @@ impl Offer {
     ///
     /// # Errors
     /// [`OfferError`] saying what is wrong, or missing from it.
-    pub(crate) fn parse(sdp: &str) -> Result<Self, OfferError> {
+    pub(crate) fn parse(sdp: &str, direction: Direction) -> Result<Self, OfferError> {
         let (session, blocks) = split(sdp)?;
         let mut sections = Vec::new();
         let mut video = Offered::default();
         let mut audio = Offered::default();
         for block in &blocks {
-            let mut section = section::parse(&session, block)?;
+            let mut section = section::parse(&session, block, direction)?;
             match section.name.as_str() {
                 "video" => video.note(block, &mut section),
                 "audio" => audio.note(block, &mut section),
@@ -162,7 +177,8 @@ impl Offer {
             }
             sections.push(section);
         }
-        if !video.taken {
+        let needs_video = direction == Direction::Publish || video.sections > 0;
+        if needs_video && !video.taken {
             return Err(OfferError::NoH264 {
                 offered: video.names(),
             });
@@ -172,8 +188,12 @@ impl Offer {
                 offered: audio.names(),
             });
         }
+        if !video.taken && !audio.taken {
+            let why = "it asks for neither audio nor video".to_owned();
+            return Err(OfferError::Unsupported(why));
+        }
         check_bundle(&session, &sections)?;
-        section::transport(&session, &blocks, sections)
+        section::transport(&session, &blocks, sections, direction)
     }
 
     /// The section taken up for `media`.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Codec, Credentials, Extension, FEEDBACK, Offer, Section, Setup, Taken};
+use super::{Codec, Credentials, Direction, Extension, FEEDBACK, Offer, Section, Setup, Taken};
 use crate::sfu::ingress_clock::Media;
 use crate::sfu::types::OfferError;
 
@@ -68,7 +68,11 @@ impl<'a> Lines<'a> {
 }
 
 /// Reads a section; `taken` is set when it can be taken up.
-pub(super) fn parse(session: &Lines<'_>, block: &Lines<'_>) -> Result<Section, OfferError> {
+pub(super) fn parse(
+    session: &Lines<'_>,
+    block: &Lines<'_>,
+    direction: Direction,
+) -> Result<Section, OfferError> {
     let bad = |why: &str| OfferError::BadSdp(format!("in an m= line: {why}"));
     let line = block.lines.first().map_or("", |(_, value)| *value);
     let mut fields = line.split_ascii_whitespace();
@@ -106,29 +110,33 @@ pub(super) fn parse(session: &Lines<'_>, block: &Lines<'_>) -> Result<Section, O
         first_format: first_format.to_owned(),
         mid: mid.map(str::to_owned),
         taken: media
-            .filter(|_| live && secure && is_sent(session, block))
-            .and_then(|media| take(media, block, &formats)),
+            .filter(|_| live && secure && goes(direction, session, block))
+            .and_then(|media| take(media, block, &formats, direction)),
     })
 }
 
-/// Whether the client sends in this section; `sendrecv` is the default (RFC 8866 §6.7).
-fn is_sent(session: &Lines<'_>, block: &Lines<'_>) -> bool {
-    const DIRECTIONS: [(&str, bool); 4] = [
-        ("sendonly", true),
-        ("sendrecv", true),
-        ("recvonly", false),
-        ("inactive", false),
+/// Whether the client sends, or receives, in this section; `sendrecv` is the default (RFC 8866 §6.7).
+fn goes(direction: Direction, session: &Lines<'_>, block: &Lines<'_>) -> bool {
+    /// Name, sends, receives.
+    const DIRECTIONS: [(&str, bool, bool); 4] = [
+        ("sendonly", true, false),
+        ("sendrecv", true, true),
+        ("recvonly", false, true),
+        ("inactive", false, false),
     ];
     let of = |lines: &Lines<'_>| {
         DIRECTIONS
             .iter()
-            .find(|(name, _)| lines.attribute(name).is_some())
-            .map(|(_, sends)| *sends)
+            .find(|(name, ..)| lines.attribute(name).is_some())
+            .map(|(_, sends, receives)| match direction {
+                Direction::Publish => *sends,
+                Direction::Play => *receives,
+            })
     };
     of(block).or_else(|| of(session)).unwrap_or(true)
 }
 
-fn take(media: Media, block: &Lines<'_>, formats: &[u8]) -> Option<Taken> {
+fn take(media: Media, block: &Lines<'_>, formats: &[u8], direction: Direction) -> Option<Taken> {
     let mut codecs: Vec<Codec> = formats
         .iter()
         .filter_map(|payload_type| codec(media, block, *payload_type))
@@ -136,6 +144,19 @@ fn take(media: Media, block: &Lines<'_>, formats: &[u8]) -> Option<Taken> {
         .collect();
     // Fragmentation makes pictures independent of the path's packet size: prefer it, else keep the client's order.
     codecs.sort_by_key(|codec| media == Media::Video && packetization_mode(&codec.parameters) != 1);
+    if direction == Direction::Play {
+        // Fragments are forwarded as they come, so a decoder of single NAL units is the last resort.
+        let whole = |codec: &Codec| packetization_mode(&codec.parameters) == 1;
+        if media == Media::Video && codecs.iter().any(whole) {
+            codecs.retain(whole);
+        }
+        for codec in &mut codecs {
+            codec
+                .feedback
+                .retain(|feedback| *feedback != "transport-cc");
+            codec.is_google = false;
+        }
+    }
     let parameter_sets = codecs
         .iter()
         .filter_map(|codec| parameter(&codec.parameters, "sprop-parameter-sets"))
@@ -146,7 +167,10 @@ fn take(media: Media, block: &Lines<'_>, formats: &[u8]) -> Option<Taken> {
     (!codecs.is_empty()).then(|| Taken {
         media,
         codecs,
-        extensions: extensions(block),
+        extensions: match direction {
+            Direction::Publish => extensions(block),
+            Direction::Play => Vec::new(),
+        },
         parameter_sets,
         reduced_size: block.attribute("rtcp-rsize").is_some(),
     })
@@ -251,6 +275,7 @@ pub(super) fn transport(
     session: &Lines<'_>,
     blocks: &[Lines<'_>],
     sections: Vec<Section>,
+    direction: Direction,
 ) -> Result<Offer, OfferError> {
     let missing = |what: &str| OfferError::BadSdp(format!("it has no {what}"));
     let block = sections
@@ -293,6 +318,7 @@ pub(super) fn transport(
         Some(_) => return Err(OfferError::BadSdp("its setup is unknown".to_owned())),
     };
     Ok(Offer {
+        direction,
         credentials,
         fingerprint,
         setup,

@@ -2,23 +2,31 @@
 
 use proptest::prelude::*;
 
-use super::answer::{Local, render};
+use super::answer::{Local, Streams, render};
 use super::fragment::Fragment;
-use super::{Credentials, Offer, Setup};
+use super::{Credentials, Direction, Offer, Setup};
+use crate::sfu::egress::Seed;
 use crate::sfu::ingress_clock::Media;
 use crate::sfu::types::OfferError;
 
 const FFMPEG: &str = include_str!("offers/ffmpeg.sdp");
 const CHROMIUM: &str = include_str!("offers/chromium.sdp");
 
+fn parse(offer: &str) -> Result<Offer, OfferError> {
+    Offer::parse(offer, Direction::Publish)
+}
+
 fn answer(offer: &str) -> String {
-    let offer = Offer::parse(offer).expect("accepted");
+    render_answer(&parse(offer).expect("accepted"), None)
+}
+
+fn render_answer(offer: &Offer, streams: Option<Streams>) -> String {
     let credentials = Credentials {
         ufrag: "abcd".to_owned(),
         pwd: "0123456789012345678901".to_owned(),
     };
     render(
-        &offer,
+        offer,
         &Local {
             credentials: &credentials,
             fingerprint: "00:11",
@@ -26,13 +34,14 @@ fn answer(offer: &str) -> String {
             session: 1,
             start_bitrate_kbps: 2_500,
             max_bitrate_kbps: 8_000,
+            streams,
         },
     )
 }
 
 #[test]
 fn ffmpeg_waits_for_our_handshake() {
-    let offer = Offer::parse(FFMPEG).expect("accepted");
+    let offer = parse(FFMPEG).expect("accepted");
     assert_eq!(offer.setup, Setup::Passive);
     assert!(offer.taken(Media::Video).is_some() && offer.taken(Media::Audio).is_some());
     insta::assert_snapshot!(answer(FFMPEG).replace("\r\n", "\n"));
@@ -44,9 +53,41 @@ fn chromium_gets_all_its_h264_and_nothing_else() {
 }
 
 #[test]
+fn a_subscriber_gets_streams_of_ours_and_no_extensions() {
+    let offer = CHROMIUM.replace("a=sendonly", "a=recvonly");
+    assert!(parse(&offer).is_err(), "there is nothing to publish");
+    let offer = Offer::parse(&offer, Direction::Play).expect("accepted");
+    let seed = |ssrc| Seed {
+        ssrc,
+        rtx_ssrc: ssrc + 1,
+        sequence: 0,
+        timestamp: 0,
+    };
+    let streams = Streams {
+        video: seed(100),
+        audio: seed(102),
+    };
+    insta::assert_snapshot!(render_answer(&offer, Some(streams)).replace("\r\n", "\n"));
+}
+
+#[test]
+fn a_subscriber_may_want_less_but_not_what_there_is_not() {
+    let play = |sdp: &str| Offer::parse(sdp, Direction::Play);
+    assert!(play(FFMPEG).is_err(), "it only sends");
+    let both = FFMPEG.replace("sendonly", "recvonly");
+    let video = both.find("m=video").expect("has video");
+    let sound = play(&both[..video]).expect("sound alone");
+    assert!(sound.taken(Media::Video).is_none());
+    let vp8 = both.replace("H264/90000", "VP8/90000");
+    assert!(matches!(play(&vp8), Err(OfferError::NoH264 { .. })));
+    let pcmu = both.replace("opus/48000/2", "PCMU/8000");
+    assert!(matches!(play(&pcmu), Err(OfferError::NoOpus { .. })));
+}
+
+#[test]
 fn vp8_only_is_refused_by_name() {
     let offer = CHROMIUM.replace("H264/90000", "VP8/90000");
-    let Err(OfferError::NoH264 { offered }) = Offer::parse(&offer) else {
+    let Err(OfferError::NoH264 { offered }) = parse(&offer) else {
         panic!("must be refused")
     };
     assert!(
@@ -59,15 +100,13 @@ fn vp8_only_is_refused_by_name() {
 #[test]
 fn audio_without_opus_is_refused_and_no_audio_is_silence() {
     let offer = FFMPEG.replace("opus/48000/2", "PCMU/8000");
-    assert!(
-        matches!(Offer::parse(&offer), Err(OfferError::NoOpus { offered }) if offered == "PCMU")
-    );
+    assert!(matches!(parse(&offer), Err(OfferError::NoOpus { offered }) if offered == "PCMU"));
     let at = FFMPEG.find("m=audio").expect("has audio");
     let video = FFMPEG.find("m=video").expect("has video");
     let offer = format!("{}{}", &FFMPEG[..at], &FFMPEG[video..]);
-    let offer = Offer::parse(&offer).expect("video alone is accepted");
+    let offer = parse(&offer).expect("video alone is accepted");
     assert!(offer.taken(Media::Audio).is_none());
-    let audio_only = Offer::parse(&FFMPEG[..video]);
+    let audio_only = parse(&FFMPEG[..video]);
     assert!(matches!(audio_only, Err(OfferError::NoH264 { offered }) if offered == "nothing"));
 }
 
@@ -84,13 +123,11 @@ fn what_is_missing_is_named() {
         ("m=video 9", "m=video nine", "port"),
         ("t=0 0", "hello", "x=value"),
     ] {
-        let error = Offer::parse(&FFMPEG.replace(from, to))
-            .expect_err(to)
-            .to_string();
+        let error = parse(&FFMPEG.replace(from, to)).expect_err(to).to_string();
         assert!(error.contains(expected), "{to}: {error}");
     }
-    assert!(Offer::parse("").is_err());
-    assert!(Offer::parse("v=0\r\n").is_err());
+    assert!(parse("").is_err());
+    assert!(parse("v=0\r\n").is_err());
 }
 
 #[test]
@@ -138,7 +175,7 @@ proptest! {
             }
         }
         let text: String = text.into_iter().collect();
-        if Offer::parse(&text).is_ok() {
+        if parse(&text).is_ok() {
             let answer = answer(&text);
             for line in answer.split("\r\n").filter(|line| !line.is_empty()) {
                 let well_formed = line.split_once('=').is_some_and(|(kind, _)| kind.len() == 1);
@@ -156,16 +193,16 @@ proptest! {
             .chain(order.iter().filter_map(|at| lines.get(*at).copied()))
             .map(|line| format!("{line}\r\n"))
             .collect();
-        let _ = Offer::parse(&text);
+        let _ = parse(&text);
     }
 
     /// Any text at all.
     #[test]
     fn noise_is_survived(text in "\\PC{0,400}", lines in proptest::collection::vec("[a-z]=[ -~]{0,60}", 0..40)) {
-        let _ = Offer::parse(&text);
+        let _ = parse(&text);
         let _ = Fragment::parse(&text);
         let text = format!("v=0\r\n{}", lines.join("\r\n"));
-        let _ = Offer::parse(&text);
+        let _ = parse(&text);
         let _ = Fragment::parse(&text);
     }
 }

@@ -18,7 +18,7 @@ use crate::sfu::engine::peer::Peer;
 use crate::sfu::ingress_clock::Media;
 use crate::sfu::sdp::answer::{Local, render};
 use crate::sfu::sdp::fragment::Fragment;
-use crate::sfu::sdp::{Credentials, Offer};
+use crate::sfu::sdp::{Credentials, Direction, Offer};
 use crate::sfu::session::Session;
 use crate::sfu::types::{CloseReason, Ingress, PatchError, SessionId};
 
@@ -68,9 +68,9 @@ impl World {
         let config = Config::default();
         let identity = Identity::generate().expect("identity");
         let (mut peer, offer) = Peer::offer(now, nat);
-        let offer = Offer::parse(&offer).expect("accepted");
+        let offer = Offer::parse(&offer, Direction::Publish).expect("accepted");
         let clock = Clock::new(now);
-        let session = Session::accept(now, clock, offer, &identity, &config).expect("accepted");
+        let session = Session::publish(now, clock, offer, &identity, &config).expect("accepted");
         let answer = render(
             session.offer(),
             &Local {
@@ -80,6 +80,7 @@ impl World {
                 session: 1,
                 start_bitrate_kbps: 2_500,
                 max_bitrate_kbps: 8_000,
+                streams: None,
             },
         );
         peer.accept_answer(now, answer);
@@ -87,7 +88,7 @@ impl World {
         let id = SessionId(Uuid::from_u128(7));
         let mut table = Table::new(&config, vec![server]);
         table
-            .open(now, id, session, Delivery::new(id, sink))
+            .open_publisher(now, id, session, Delivery::new(id, sink), None)
             .expect("room");
         Self {
             now,

@@ -12,7 +12,7 @@ use super::Table;
 use crate::sfu::config::Config;
 use crate::sfu::delivery::Delivery;
 use crate::sfu::engine::Identity;
-use crate::sfu::sdp::Offer;
+use crate::sfu::sdp::{Direction, Offer};
 use crate::sfu::session::Session;
 use crate::sfu::types::{CloseReason, Ingress, OfferError, SessionId};
 
@@ -50,13 +50,13 @@ impl Flood {
     }
 
     fn open(&mut self, now: Instant) -> Result<SessionId, OfferError> {
-        let offer = Offer::parse(OFFER)?;
-        let session = Session::accept(now, Clock::new(now), offer, &self.identity, &self.config)
+        let offer = Offer::parse(OFFER, Direction::Publish)?;
+        let session = Session::publish(now, Clock::new(now), offer, &self.identity, &self.config)
             .map_err(|error| OfferError::Engine(error.to_string()))?;
         self.opened += 1;
         let id = SessionId(Uuid::from_u128(self.opened));
         self.table
-            .open(now, id, session, Delivery::new(id, self.sink.clone()))?;
+            .open_publisher(now, id, session, Delivery::new(id, self.sink.clone()), None)?;
         Ok(id)
     }
 }
