@@ -4,6 +4,8 @@ import { ApiError, NetworkError } from "../../lib/problem";
 import { castOf, moved, obstacle, participantsOf, seats } from "./cast";
 import { Desk, refusal, type Surroundings, type Undo } from "./desk";
 import { tilesOf } from "./layouts";
+import { actionOf } from "./shortcuts";
+import { stretches } from "./switch-log";
 
 const person = (id: string, more: Partial<Participant> = {}): Participant => ({
   id,
@@ -99,6 +101,39 @@ describe("drawn layouts", () => {
     expect(right?.x).toBeCloseTo(645 / 1280, 2);
     const three = tilesOf({ name: "grid", tiles: [] }, 3);
     expect(three[2]?.x).toBeCloseTo((1 - (three[2]?.width ?? 0)) / 2, 5);
+  });
+});
+
+describe("the timeline", () => {
+  const NOW = Date.parse("2026-01-01T01:00:00.000Z");
+  const record = (number: number, mode: "solo" | "collab", agoS: number) => ({
+    number,
+    mode,
+    requested_at: new Date(NOW - agoS * 1000).toISOString(),
+    cut: null,
+    splice: null,
+  });
+  const span = 100_000;
+  const draw = (switches: ReturnType<typeof record>[], liveAgoS: number | undefined) =>
+    stretches(switches, liveAgoS === undefined ? undefined : NOW - liveAgoS * 1000, NOW, span).map(
+      ({ mode, from, to }) => `${mode} ${Math.round(from * 100)}-${Math.round(to * 100)}`,
+    );
+
+  it("is what was on air since it went live", () => {
+    expect(draw([], undefined)).toEqual([]);
+    expect(draw([], 500)).toEqual(["solo 0-100"]);
+    expect(draw([], 40)).toEqual(["solo 60-100"]);
+    expect(draw([record(1, "collab", 50), record(2, "solo", 20)], 80)).toEqual([
+      "solo 20-50",
+      "collab 50-80",
+      "solo 80-100",
+    ]);
+  });
+
+  it("knows the mode before the oldest switch in the list", () => {
+    expect(draw([record(51, "solo", 30)], 500)).toEqual(["collab 0-70", "solo 70-100"]);
+    expect(draw([record(1, "collab", 300)], 500)).toEqual(["collab 0-100"]);
+    expect(draw([record(1, "collab", 300), record(2, "solo", 200)], 90)).toEqual(["solo 10-100"]);
   });
 });
 
@@ -250,5 +285,17 @@ describe("the desk", () => {
     expect(refusal("collab", new ApiError(503, {}))).toMatchObject({ remedy: "retry" });
     expect(refusal("solo", new ApiError(409, {}))).toMatchObject({ remedy: undefined });
     expect(refusal("collab", new NetworkError())).toMatchObject({ remedy: "retry" });
+  });
+});
+
+describe("keys", () => {
+  it("do what the list of keys says, and nothing else", async () => {
+    const { desk, asked } = setUp();
+    const opened: string[] = [];
+    const keys = { desk, invite: () => opened.push("invite"), help: () => opened.push("help") };
+    for (const key of ["4", "i", "?"]) actionOf(key, keys)?.();
+    expect(opened).toEqual(["invite", "help"]);
+    expect(asked).toEqual([{ name: "pip", tiles: [] }]);
+    for (const key of ["5", "0", "x", "C", "Enter"]) expect(actionOf(key, keys)).toBeUndefined();
   });
 });
