@@ -183,6 +183,18 @@ const SHOTS = [
     waitMs: 600,
   },
   {
+    name: "console-arrange",
+    scenario: "live",
+    url: "/#/channels/demo",
+    act: async (page) => {
+      await page.getByRole("button", { name: "Arrange by hand" }).click();
+      await page.locator(".tilebox").nth(1).focus();
+      for (const key of ["ArrowDown", "ArrowLeft", "Shift+ArrowRight"]) {
+        await page.keyboard.press(key);
+      }
+    },
+  },
+  {
     name: "console-keys",
     scenario: "live",
     url: "/#/channels/demo",

@@ -208,7 +208,12 @@ export function Check(props: {
 }
 
 /** A modal dialog that is open for as long as it is rendered. */
-export function Dialog(props: { title: string; onClose: () => void; children: ComponentChildren }) {
+export function Dialog(props: {
+  title: string;
+  wide?: boolean;
+  onClose: () => void;
+  children: ComponentChildren;
+}) {
   const element = useRef<HTMLDialogElement>(null);
   const title = useId();
   useEffect(() => {
@@ -218,7 +223,7 @@ export function Dialog(props: { title: string; onClose: () => void; children: Co
   }, []);
   return (
     <dialog
-      class="dialog"
+      class={props.wide ? "dialog dialog--wide" : "dialog"}
       ref={element}
       aria-labelledby={title}
       onCancel={(event) => {

@@ -6,6 +6,7 @@ import { Desk, refusal, type Surroundings, type Undo } from "./desk";
 import { tilesOf } from "./layouts";
 import { actionOf } from "./shortcuts";
 import { stretches } from "./switch-log";
+import { movedTile, resizedTile, tilesFor, toFront } from "./tiles";
 
 const person = (id: string, more: Partial<Participant> = {}): Participant => ({
   id,
@@ -101,6 +102,39 @@ describe("drawn layouts", () => {
     expect(right?.x).toBeCloseTo(645 / 1280, 2);
     const three = tilesOf({ name: "grid", tiles: [] }, 3);
     expect(three[2]?.x).toBeCloseTo((1 - (three[2]?.width ?? 0)) / 2, 5);
+  });
+});
+
+describe("tiles by hand", () => {
+  const tile = { participant: "ann", x: 0.5, y: 0.5, width: 0.25, height: 0.25 };
+  const inside = ({ x, y, width, height }: typeof tile) =>
+    x >= 0 && y >= 0 && x + width <= 1 && y + height <= 1 && width > 0 && height > 0;
+
+  it("stay inside the picture and large enough, whatever is done to them", () => {
+    for (const step of [-2, -0.3, -0.01, 0, 0.01, 0.3, 2]) {
+      for (const other of [-2, 0, 0.4]) {
+        expect(movedTile(tile, step, other)).toSatisfy(inside);
+        expect(resizedTile(tile, step, other)).toSatisfy(inside);
+      }
+    }
+    expect(resizedTile(tile, 9, 9)).toMatchObject({ x: 0.5, y: 0.5, width: 0.5, height: 0.5 });
+  });
+
+  it("begin as the layout has them; newcomers lie in a corner of an arranged picture", () => {
+    const rects = tilesOf({ name: "side-by-side", tiles: [] }, 2);
+    expect(tilesFor(["ann", "bob"], [], rects)).toMatchObject([
+      { participant: "ann", x: 0 },
+      { participant: "bob", x: 0.5 },
+    ]);
+    const kept = tilesFor(["ann", "bob"], [tile, { ...tile, participant: "gone" }], rects);
+    expect(kept[0]).toEqual(tile);
+    expect(kept).toHaveLength(2);
+    expect(kept[1]?.width).toBeCloseTo(0.25);
+  });
+
+  it("come to the front", () => {
+    const all = ["a", "b", "c"].map((participant) => ({ ...tile, participant }));
+    expect(toFront(all, "a").map(({ participant }) => participant)).toEqual(["b", "c", "a"]);
   });
 });
 

@@ -11,6 +11,7 @@ import type {
   Participant,
   ParticipantPatch,
   SwitchReport,
+  Tile,
 } from "../../api/types";
 import * as format from "../../lib/format";
 import { layoutWord } from "../../lib/layout-words";
@@ -106,6 +107,13 @@ export class Desk {
     await this.#putLayout({ name, tiles: [], ...(background ? { background } : {}) }, before);
   }
 
+  /** A layout of one's own. */
+  async setTiles(tiles: readonly Tile[]): Promise<void> {
+    const before = this.#around.channel()?.layout;
+    if (!before || tiles.length === 0) return;
+    await this.#putLayout({ ...before, name: "custom", tiles }, before);
+  }
+
   async setBackground(background: string): Promise<void> {
     const before = this.#around.channel()?.layout;
     if (!before || before.background === background) return;
@@ -119,7 +127,9 @@ export class Desk {
     await this.#attempt("The layout stays", async () => {
       await this.#around.api.setLayout(channel.id, layout);
       const what =
-        layout.name === before.name ? "New background" : `Layout: ${layoutWord(layout.name)}`;
+        layout.background !== before.background
+          ? "New background"
+          : `Layout: ${layoutWord(layout.name)}`;
       this.#offer(channel.mode === "collab" ? `${what}.` : `${what}, at the next collab.`, {
         label: "Undo",
         run: () => this.#putLayout(before, layout),

@@ -9,6 +9,7 @@ import { Notice } from "../../ui/widgets";
 import { castOf, obstacle, type Seat } from "./cast";
 import type { Desk, Outcome } from "./desk";
 import { LAYOUTS, tilesOf } from "./layouts";
+import { TileEditor } from "./tile-editor";
 
 type RefusedOutcome = Extract<Outcome, { kind: "refused" }>;
 
@@ -176,10 +177,13 @@ function Drawing(props: { name: LayoutName; channel: Channel; cast: readonly str
           tile.height * 90,
         ];
         const number = Math.min(width, height) >= 12;
+        const first = "participant" in tile ? tile.participant === props.cast[0] : at === 0;
+        const place = "participant" in tile ? props.cast.indexOf(String(tile.participant)) : at;
+        if (place < 0) return null;
         return (
           <g key={at}>
             <rect
-              class={at === 0 ? "layout__tile layout__tile--first" : "layout__tile"}
+              class={first ? "layout__tile layout__tile--first" : "layout__tile"}
               x={x + 0.75}
               y={y + 0.75}
               width={width - 1.5}
@@ -188,7 +192,7 @@ function Drawing(props: { name: LayoutName; channel: Channel; cast: readonly str
             />
             {number ? (
               <text x={x + width / 2} y={y + height / 2} class="layout__number">
-                {at + 1}
+                {place + 1}
               </text>
             ) : null}
           </g>
@@ -200,6 +204,7 @@ function Drawing(props: { name: LayoutName; channel: Channel; cast: readonly str
 
 function LayoutPicker({ desk, channel, seats }: Props) {
   const cast = castOf(seats);
+  const [arranging, setArranging] = useState(false);
   const custom = channel.layout.name === "custom";
   const shown: readonly LayoutName[] = custom ? [...LAYOUTS, "custom"] : LAYOUTS;
   return (
@@ -222,14 +227,28 @@ function LayoutPicker({ desk, channel, seats }: Props) {
           </label>
         ))}
       </div>
-      <label class="row layouts__background small">
-        <input
-          type="color"
-          value={channel.layout.background ?? "#101820"}
-          onChange={(event) => void desk.setBackground(event.currentTarget.value)}
-        />
-        Background
-      </label>
+      <div class="row row--between">
+        <label class="row layouts__background small">
+          <input
+            type="color"
+            value={channel.layout.background ?? "#101820"}
+            onChange={(event) => void desk.setBackground(event.currentTarget.value)}
+          />
+          Background
+        </label>
+        <button
+          type="button"
+          class="btn btn--quiet"
+          disabled={cast.length === 0}
+          onClick={() => setArranging(true)}
+        >
+          <Icon name="edit" size={18} />
+          Arrange by hand
+        </button>
+      </div>
+      {arranging ? (
+        <TileEditor desk={desk} channel={channel} cast={cast} onClose={() => setArranging(false)} />
+      ) : null}
     </fieldset>
   );
 }
