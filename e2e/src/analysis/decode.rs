@@ -1,8 +1,9 @@
 //! Decoding by ffmpeg, strictly: a decoder error is a failure, never repaired in silence.
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
@@ -55,26 +56,53 @@ pub fn sound(file: &Path) -> anyhow::Result<Vec<[f32; 2]>> {
 /// # Errors
 /// When the decoder finds an error, or the pictures do not have this size.
 pub fn luma(file: &Path, size: PictureSize) -> anyhow::Result<Vec<Vec<u8>>> {
-    let arguments = [
-        "-an",
-        "-fps_mode",
-        "passthrough",
-        "-vf",
-        "extractplanes=y",
-        "-pix_fmt",
-        "gray",
-        "-f",
-        "rawvideo",
-    ];
-    let bytes = ffmpeg(&[], file, &arguments)?;
-    let one = size.width * size.height;
+    let mut pictures = Vec::new();
+    each_luma(file, size, |luma| pictures.push(luma.to_vec()))?;
+    Ok(pictures)
+}
+
+/// Hands the luma of every picture to `each`, one at a time: long recordings do not fit into memory.
+///
+/// # Errors
+/// When the decoder finds an error, or the pictures do not have this size.
+pub fn each_luma(
+    file: &Path,
+    size: PictureSize,
+    mut each: impl FnMut(&[u8]),
+) -> anyhow::Result<()> {
+    let mut decoder = Command::new(tools::ffmpeg9()?)
+        .args(["-v", "error", "-xerror", "-nostdin", "-i"])
+        .arg(file)
+        .args(["-an", "-fps_mode", "passthrough", "-enc_time_base", "demux"])
+        .args(["-vf", "extractplanes=y", "-pix_fmt", "gray"])
+        .args(["-f", "rawvideo", "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut planes = decoder.stdout.take().context("a pipe")?;
+    let mut plane = vec![0; size.width * size.height];
+    let mut filled = 0;
+    loop {
+        let read = planes.read(plane.get_mut(filled..).unwrap_or_default())?;
+        if read == 0 {
+            break;
+        }
+        filled += read;
+        if filled == plane.len() {
+            each(&plane);
+            filled = 0;
+        }
+    }
+    let output = decoder.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.trim().is_empty(), "{said}");
     ensure!(
-        bytes.len().is_multiple_of(one),
+        filled == 0,
         "pictures are not {} x {}",
         size.width,
         size.height
     );
-    Ok(bytes.chunks_exact(one).map(<[u8]>::to_vec).collect())
+    Ok(())
 }
 
 /// Decodes everything and fails on the first error.

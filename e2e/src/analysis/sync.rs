@@ -8,22 +8,28 @@ use crate::clip::{BEEP_HZ, PictureSize, SAMPLE_RATE, code_square};
 /// The times at which flashes begin, from luma planes and their presentation times in seconds.
 #[must_use]
 pub fn flashes(pictures: &[Vec<u8>], times: &[f64], size: PictureSize) -> Vec<f64> {
+    let lit: Vec<bool> = pictures.iter().map(|luma| is_lit(luma, size)).collect();
+    onsets(&lit, times)
+}
+
+/// Whether a picture carries the flash.
+#[must_use]
+pub fn is_lit(luma: &[u8], size: PictureSize) -> bool {
     let from_bottom = code_square(size.width) / 2;
     let row = (size.height - from_bottom) * size.width;
-    let bright = |luma: &Vec<u8>| {
-        let line = luma.get(row..row + size.width).unwrap_or_default();
-        line.iter().map(|sample| u64::from(*sample)).sum::<u64>() > 128 * size.width as u64
-    };
-    let mut found = Vec::new();
-    let mut lit = true;
-    for (picture, time) in pictures.iter().zip(times) {
-        let now = bright(picture);
-        if now && !lit {
-            found.push(*time);
-        }
-        lit = now;
-    }
-    found
+    // The left half: a small picture may lie in the right corner.
+    let line = luma.get(row..row + size.width / 2).unwrap_or_default();
+    line.iter().map(|sample| u64::from(*sample)).sum::<u64>() > 64 * size.width as u64
+}
+
+/// The times at which lit pictures begin.
+#[must_use]
+pub fn onsets(lit: &[bool], times: &[f64]) -> Vec<f64> {
+    let pairs = lit.windows(2).zip(times.iter().skip(1));
+    pairs
+        .filter(|(pair, _)| matches!(pair, [false, true]))
+        .map(|(_, time)| *time)
+        .collect()
 }
 
 /// The times at which beeps begin, from the right channel of which sample 0 lies at `start` seconds: where the energy

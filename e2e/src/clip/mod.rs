@@ -10,4 +10,4 @@ mod sound;
 
 pub use encode::{Clip, clip, transport_stream};
 pub use picture::{CODE_BITS, PictureSize, code_square, draw, read_code};
-pub use sound::{BEEP_HZ, SAMPLE_RATE, Sound, TONE_HZ, samples};
+pub use sound::{BEEP_HZ, GUEST_HZ, SAMPLE_RATE, Sound, TONE_HZ, samples};

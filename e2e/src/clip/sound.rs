@@ -9,11 +9,17 @@ pub const TONE_HZ: f64 = 1_000.0;
 /// The beep in the right channel, 100 ms at each whole second.
 pub const BEEP_HZ: f64 = 600.0;
 
+/// The guest's tone, in the right channel.
+pub const GUEST_HZ: f64 = 2_400.0;
+
 /// What is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sound {
     /// Left: 1 kHz without end, for clicks and gaps. Right: a beep at each whole second, for the A/V offset.
     ToneAndBeeps,
+    /// Left: nothing. Right: 2.4 kHz without end. Beside [`Sound::ToneAndBeeps`] both can be told apart, and the left
+    /// channel stays a pure tone.
+    GuestTone,
     /// Notes with overtones and a hiss, the same in both channels, for alignment and quality: unlike a tone it
     /// correlates with itself at one offset only.
     Music,
@@ -25,6 +31,9 @@ pub fn samples(sound: Sound, seconds: u32) -> Vec<[f32; 2]> {
     let count = seconds * SAMPLE_RATE;
     match sound {
         Sound::ToneAndBeeps => (0..count).map(tone_and_beeps).collect(),
+        Sound::GuestTone => (0..count)
+            .map(|n| [0.0, single(0.2 * (TAU * GUEST_HZ * seconds_of(n)).sin())])
+            .collect(),
         Sound::Music => {
             let mut hiss = Hiss(0x2545_f491_4f6c_dd1d);
             (0..count).map(|n| music(n, &mut hiss)).collect()

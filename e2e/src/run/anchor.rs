@@ -169,6 +169,35 @@ impl Anchor {
         Ok(answer.json().await?)
     }
 
+    /// Puts or patches JSON; gives the status and the answer.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn send(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: &Value,
+    ) -> anyhow::Result<(u16, Value)> {
+        let answer = reqwest::Client::new()
+            .request(method, self.url(path))
+            .json(body)
+            .send()
+            .await?;
+        let status = answer.status().as_u16();
+        Ok((status, answer.json().await.unwrap_or(Value::Null)))
+    }
+
+    /// Switches a channel's mode; gives the status and the report or problem.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn switch(&self, channel: &str, mode: &str) -> anyhow::Result<(u16, Value)> {
+        let path = format!("/api/v1/channels/{channel}/mode");
+        let body = serde_json::json!({ "mode": mode });
+        self.send(reqwest::Method::PUT, &path, &body).await
+    }
+
     /// Creates a channel, so that viewers may come before the host.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod abuse;
 mod away;
 mod browsers;
 mod clients;
+mod collab;
 mod destination;
 mod lifecycle;
 mod passage;

@@ -1,0 +1,465 @@
+//! Solo to collab and back, again and again: one publisher for the whole show, and nothing but the picture changes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use e2e::analysis::{decode, sync, tone, tracks};
+use e2e::capture::FlvViewer;
+use e2e::clip::{self, Clip, GUEST_HZ, PictureSize, SAMPLE_RATE, Sound, read_code};
+use e2e::run::anchor::{Anchor, Options};
+use e2e::run::destination::NginxRtmp;
+use e2e::run::process::{Process, report};
+use e2e::run::rtmp_tap::RtmpTap;
+use e2e::run::{eventually, whip};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Recording, SOON, largest_step_ms, median, samples};
+
+/// Toggles there and back; `ANCHORNET_TOGGLES` sets another number.
+const TOGGLES: usize = 200;
+/// Length of the clips; they are sent in a loop.
+const CLIP_S: u32 = 60;
+const FPS: u32 = 30;
+
+fn host_clip() -> anyhow::Result<PathBuf> {
+    clip::clip(&Clip {
+        seconds: CLIP_S,
+        ..Clip::default()
+    })
+}
+
+fn guest_clip() -> anyhow::Result<PathBuf> {
+    clip::clip(&Clip {
+        size: PictureSize {
+            width: 320,
+            height: 180,
+        },
+        seconds: CLIP_S,
+        video_kbps: 300,
+        sound: Sound::GuestTone,
+        ..Clip::default()
+    })
+}
+
+/// A show with a host and a guest, in a layout that leaves the host's picture where it is alone.
+struct Show {
+    anchor: Anchor,
+    viewer: FlvViewer,
+    host: Process,
+    guest: Process,
+}
+
+impl Show {
+    async fn start(options: Options, destinations: &[String]) -> anyhow::Result<Self> {
+        let anchor = Anchor::start_with(options.set("mixer", "names = false")).await?;
+        anchor.create_channel("demo", destinations).await?;
+        let viewer = FlvViewer::connect(&anchor.flv("demo")).await?;
+        let host = anchor.whip("demo?participant=host&role=host");
+        let host = whip::ffmpeg(&host, &host_clip()?, true)?;
+        viewer.wait_for_pictures(30, SOON).await?;
+        let guest = anchor.whip("demo?participant=guest&role=guest");
+        let guest = whip::ffmpeg(&guest, &guest_clip()?, true)?;
+        let show = Self {
+            anchor,
+            viewer,
+            host,
+            guest,
+        };
+        show.wait_for_participants(2).await?;
+        let layout = json!({ "name": "pip" });
+        let path = "/api/v1/channels/demo/layout";
+        let (status, answer) = show.anchor.send(Method::PUT, path, &layout).await?;
+        ensure!(status == 200, "{status} {answer}");
+        Ok(show)
+    }
+
+    async fn wait_for_participants(&self, count: usize) -> anyhow::Result<()> {
+        eventually("live participants", SOON, async || {
+            let page = self
+                .anchor
+                .get("/api/v1/channels/demo/participants")
+                .await?;
+            let items = page["items"].as_array().context("a list")?;
+            let live = items.iter().filter(|p| p["state"] == "live");
+            ensure!(live.count() == count, "{page}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Switches, and gives how long the answer says it took.
+    async fn switch(&self, mode: &str) -> anyhow::Result<f64> {
+        let (status, answer) = self.anchor.switch("demo", mode).await?;
+        ensure!(
+            status == 200 && answer["mode"] == mode && answer["changed"] == true,
+            "{status} {answer}\n{}",
+            self.anchor.process.tail()
+        );
+        answer["cut"]["waited_ms"].as_f64().context("a cut")
+    }
+
+    async fn stats(&self) -> anyhow::Result<Value> {
+        self.anchor.get("/api/v1/channels/demo/stats").await
+    }
+
+    async fn wait_for_source(&self, source: &str, limit: Duration) -> anyhow::Result<()> {
+        eventually(&format!("program from {source}"), limit, async || {
+            let stats = self.stats().await?;
+            ensure!(stats["program"]["source"] == source, "{stats}");
+            Ok(())
+        })
+        .await
+        .map_err(|error| error.context(self.anchor.process.tail()))
+    }
+
+    /// The mixer's process: the anchor's only child.
+    fn mixer_pid(&self) -> anyhow::Result<i32> {
+        let anchor = self.anchor.process.id();
+        let children = format!("/proc/{anchor}/task/{anchor}/children");
+        let mut pids = Vec::new();
+        for task in std::fs::read_dir(format!("/proc/{anchor}/task"))? {
+            let listed = std::fs::read_to_string(task?.path().join("children"))?;
+            pids.extend(listed.split_whitespace().map(str::to_owned));
+        }
+        ensure!(pids.len() == 1, "{children}: {pids:?}");
+        Ok(pids.first().context("a mixer")?.parse()?)
+    }
+}
+
+fn percentile(mut values: Vec<f64>, at: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let index = (values.len().saturating_sub(1)) as f64 * at;
+    values
+        .get(samples(index / 48_000.0))
+        .copied()
+        .unwrap_or(f64::NAN)
+}
+
+/// What is drawn in a recording, picture by picture.
+struct Drawn {
+    numbers: Vec<Option<u32>>,
+    flashes: Vec<f64>,
+}
+
+fn drawn(recording: &Recording) -> anyhow::Result<Drawn> {
+    let size = Clip::default().size;
+    let (mut numbers, mut lit) = (Vec::new(), Vec::new());
+    decode::each_luma(&recording.file, size, |luma| {
+        numbers.push(read_code(luma, size.width));
+        lit.push(sync::is_lit(luma, size));
+    })?;
+    let times: Vec<f64> = recording
+        .tracks
+        .video
+        .iter()
+        .map(tracks::Unit::pts_s)
+        .collect();
+    Ok(Drawn {
+        numbers,
+        flashes: sync::onsets(&lit, &times),
+    })
+}
+
+/// Nothing but the picture changed: every number in its place, the host's tone without a click, sound and picture together.
+fn assert_nobody_noticed(recording: &Recording) -> anyhow::Result<()> {
+    let found = &recording.tracks;
+    tracks::strictly_increasing(&found.video)?;
+    tracks::on_the_sample_clock(&found.audio)?;
+    tracks::contiguous(&found.audio)?;
+    decode::without_errors(&recording.file)?;
+    assert!(
+        largest_step_ms(&found.video) <= 35,
+        "a gap of {} ms in the picture",
+        largest_step_ms(&found.video)
+    );
+
+    let drawn = drawn(recording)?;
+    let frames = CLIP_S * FPS;
+    let (mut unreadable, mut skipped, mut repeated) = (0, 0, 0);
+    let mut last: Option<u32> = None;
+    for (at, number) in drawn.numbers.iter().enumerate() {
+        let Some(number) = *number else {
+            unreadable += 1;
+            continue;
+        };
+        if let Some(last) = last {
+            // The clip starts over; back by more than half of it is ahead.
+            let step = (number + frames - last) % frames;
+            assert!(
+                step <= 2,
+                "picture {at} shows frame {number} after frame {last}"
+            );
+            skipped += usize::from(step == 2);
+            repeated += usize::from(step == 0);
+        }
+        last = Some(number);
+    }
+    report(&format!(
+        "{} pictures: {unreadable} unreadable, {skipped} frames skipped, {repeated} repeated",
+        drawn.numbers.len()
+    ));
+    assert_eq!(unreadable, 0, "every picture carries a number");
+
+    let sound = recording.sound(0)?;
+    let start = recording.sound_start_s()?;
+    let first = found.video.first().context("a picture")?.pts_s();
+    let last = found.video.last().context("a picture")?.pts_s();
+    let index = |at: f64| samples(at - start).min(sound.len());
+    let defects = tone::listen(&sound[..index(last - 0.5)], index(first + 0.5));
+    // Where the clip starts over the tone is the host's own business: its encoder begins anew.
+    let loops: Vec<f64> = found
+        .video
+        .iter()
+        .zip(drawn.numbers.windows(2))
+        .filter(|(_, pair)| pair[1] < pair[0])
+        .map(|(unit, _)| unit.pts_s() - start)
+        .collect();
+    let near_loop = |at: f64| loops.iter().any(|l| (at - l).abs() < 0.3);
+    let clicks: Vec<f64> = defects
+        .clicks
+        .into_iter()
+        .filter(|at| !near_loop(*at))
+        .collect();
+    let gaps: Vec<_> = defects
+        .gaps
+        .into_iter()
+        .filter(|(at, _)| !near_loop(*at))
+        .collect();
+    assert!(
+        clicks.is_empty() && gaps.is_empty(),
+        "clicks {clicks:?}, gaps {gaps:?}"
+    );
+
+    let beeps = sync::beeps(&recording.sound(1)?, start);
+    let offsets = sync::offsets(&drawn.flashes, &beeps);
+    ensure!(offsets.len() >= 8, "{} beeps", offsets.len());
+    let quarter = offsets.len() / 4;
+    let before = median(offsets[..quarter].to_vec());
+    let after = median(offsets[offsets.len() - quarter..].to_vec());
+    assert!(
+        (after - before).abs() <= 0.010,
+        "A/V offset went from {before:.4} s to {after:.4} s"
+    );
+    Ok(())
+}
+
+/// How loud the guest's tone is over 20 ms, at these seconds of the recording.
+fn guest_level(right: &[f64], at: f64) -> f64 {
+    let window = right.get(samples(at)..).unwrap_or_default();
+    let (mut sine, mut cosine) = (0.0, 0.0);
+    for (n, sample) in window.iter().take(960).enumerate() {
+        let phase = std::f64::consts::TAU * GUEST_HZ * n as f64 / f64::from(SAMPLE_RATE);
+        sine += sample * phase.sin();
+        cosine += sample * phase.cos();
+    }
+    sine.hypot(cosine) / 480.0
+}
+
+#[tokio::test]
+async fn toggling_again_and_again_is_not_noticed() -> anyhow::Result<()> {
+    let toggles = std::env::var("ANCHORNET_TOGGLES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(TOGGLES);
+    let nginx = NginxRtmp::start().await?;
+    let tap = RtmpTap::start(nginx.port()).await?;
+    let mut show = Show::start(Options::default(), &[tap.url("demo")]).await?;
+
+    let (mut there, mut back) = (Vec::new(), Vec::new());
+    let mut resident = Vec::new();
+    for _ in 0..toggles / 2 {
+        there.push(show.switch("collab").await?);
+        back.push(show.switch("solo").await?);
+        resident.push(show.anchor.resident_kib()? as f64);
+    }
+    let seen = show.viewer.pictures();
+    show.viewer.wait_for_pictures(seen + 30, SOON).await?;
+    report(&format!(
+        "{toggles} toggles; to collab p50 {:.0} ms p95 {:.0} ms; to solo p50 {:.0} ms p95 {:.0} ms",
+        percentile(there.clone(), 0.5),
+        percentile(there, 0.95),
+        percentile(back.clone(), 0.5),
+        percentile(back, 0.95)
+    ));
+
+    let connections = tap.connections();
+    assert_eq!(
+        connections.len(),
+        1,
+        "one publisher for life: {connections:?}"
+    );
+    assert!(connections[0].open && show.viewer.ended().is_none());
+    let stats = show.stats().await?;
+    assert_eq!(stats["program"]["switches"], toggles / 2 * 2);
+    show.host.kill().await?;
+    show.guest.kill().await?;
+
+    let recording = Recording::of(&show.viewer.tags())?;
+    assert_nobody_noticed(&recording)?;
+    let headers = recording.tracks.video_headers.len();
+    assert!(headers > toggles / 2, "{headers} sequence headers");
+
+    // Memory does not grow with the number of switches.
+    let half = resident.len() / 2;
+    let (first, second) = (
+        median(resident[half..half + half / 2].to_vec()),
+        median(resident[half + half / 2..].to_vec()),
+    );
+    report(&format!("resident: {first:.0} KiB, then {second:.0} KiB"));
+    assert!(
+        (second / first - 1.0).abs() < 0.05,
+        "{first} → {second} KiB"
+    );
+    show.anchor.process.stop(SOON).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_guest_is_heard_in_collab_and_only_there() -> anyhow::Result<()> {
+    let show = Show::start(Options::default(), &[]).await?;
+    let mut cuts = Vec::new();
+    for mode in ["collab", "solo"] {
+        let (status, answer) = show.anchor.switch("demo", mode).await?;
+        assert_eq!(status, 200, "{answer}");
+        cuts.push(answer["cut"]["audio_dts_ms"].as_f64().context("a cut")? / 1_000.0);
+        let seen = show.viewer.pictures();
+        show.viewer.wait_for_pictures(seen + 45, SOON).await?;
+    }
+    // Muted, the guest is seen and not heard; heard again at half the volume.
+    let path = "/api/v1/channels/demo/participants/guest";
+    let patch = json!({ "volume": 0.5 });
+    let (status, answer) = show.anchor.send(Method::PATCH, path, &patch).await?;
+    assert_eq!((status, &answer["volume"]), (200, &json!(0.5)));
+    let (_, answer) = show.anchor.switch("demo", "collab").await?;
+    cuts.push(answer["cut"]["audio_dts_ms"].as_f64().context("a cut")? / 1_000.0);
+    let seen = show.viewer.pictures();
+    show.viewer.wait_for_pictures(seen + 45, SOON).await?;
+
+    let recording = Recording::of(&show.viewer.tags())?;
+    let start = recording.sound_start_s()?;
+    let right = recording.sound(1)?;
+    let level = |at: f64| guest_level(&right, at - start);
+    let [there, back, again] = cuts[..] else {
+        anyhow::bail!("{cuts:?}")
+    };
+    for (at, expected) in [
+        (there - 0.1, 0.0),
+        (there + 0.05, 0.2),
+        (back - 0.1, 0.2),
+        (back + 0.05, 0.0),
+        (again - 0.1, 0.0),
+        (again + 0.05, 0.1),
+    ] {
+        let found = level(at);
+        assert!(
+            (found - expected).abs() < 0.03,
+            "at {at:.3} s: {found:.3}, not {expected}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_mixer_that_dies_or_stalls_leaves_the_host_on_air() -> anyhow::Result<()> {
+    let show = Show::start(Options::default(), &[]).await?;
+    show.switch("collab").await?;
+    for signal in ["KILL", "STOP"] {
+        show.wait_for_source("mix", SOON).await?;
+        let pid = show.mixer_pid()?.to_string();
+        let seen = show.viewer.last_ms()?;
+        let sent = std::process::Command::new("kill")
+            .args([&format!("-{signal}"), &pid])
+            .status()?;
+        ensure!(sent.success(), "kill -{signal} {pid}");
+        // On the host's own keyframe, which comes every half second; then the mix again.
+        show.wait_for_source("host", SOON).await?;
+        show.wait_for_source("mix", SOON).await?;
+        let arrived = show.viewer.tags();
+        let video: Vec<i64> = arrived
+            .iter()
+            .filter(|tag| tag.kind == media::flv::TagKind::Video && tag.timestamp_ms > seen)
+            .map(|tag| i64::from(tag.timestamp_ms))
+            .collect();
+        let gap = video
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .max()
+            .unwrap_or_default();
+        report(&format!(
+            "after SIG{signal}: the picture stood still for {gap} ms"
+        ));
+        assert!(gap <= 1_500, "{gap} ms after SIG{signal}");
+    }
+    let channel = show.anchor.get("/api/v1/channels/demo").await?;
+    assert_eq!(channel["mode"], "collab", "the mode is the producer's");
+    assert!(show.viewer.ended().is_none());
+    let recording = Recording::of(&show.viewer.tags())?;
+    tracks::strictly_increasing(&recording.tracks.video)?;
+    tracks::contiguous(&recording.tracks.audio)?;
+    decode::without_errors(&recording.file)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn switches_that_cannot_be_say_why_and_change_nothing() -> anyhow::Result<()> {
+    let mut show = Show::start(
+        Options::default().set("mixer", "command = \"/nonexistent/mixer\""),
+        &[],
+    )
+    .await?;
+    let (status, problem) = show.anchor.switch("demo", "collab").await?;
+    assert_eq!(status, 503, "{problem}");
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("/nonexistent/mixer"), "{detail}");
+
+    let path = "/api/v1/channels/demo/mode";
+    let unknown = json!({ "mode": "collab", "participants": ["host", "nobody"] });
+    let (status, problem) = show.anchor.send(Method::PUT, path, &unknown).await?;
+    assert_eq!((status, &problem["field"]), (422, &json!("participants")));
+
+    // The last guest off program, and then gone: nobody to collaborate with.
+    let guest = "/api/v1/channels/demo/participants/guest";
+    let off = json!({ "on_program": false });
+    show.anchor.send(Method::PATCH, guest, &off).await?;
+    let (status, _) = show.anchor.switch("demo", "collab").await?;
+    assert_eq!(status, 409);
+    show.guest.kill().await?;
+    show.anchor
+        .send(Method::DELETE, guest, &Value::Null)
+        .await?;
+    show.wait_for_participants(1).await?;
+    let (status, problem) = show.anchor.switch("demo", "collab").await?;
+    assert_eq!(status, 409, "{problem}");
+    let (status, same) = show.anchor.switch("demo", "solo").await?;
+    assert_eq!((status, &same["changed"]), (200, &json!(false)));
+    let before = show.viewer.pictures();
+    show.viewer.wait_for_pictures(before + 30, SOON).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hundred_switches_at_once_are_answered_one_by_one() -> anyhow::Result<()> {
+    let show = Show::start(Options::default(), &[]).await?;
+    show.switch("collab").await?;
+    let modes = (0..100).map(|n| if n % 2 == 0 { "solo" } else { "collab" });
+    let asked = modes.map(|mode| show.anchor.switch("demo", mode));
+    let answers = futures_util::future::join_all(asked).await;
+    let (mut done, mut busy) = (0, 0);
+    for answer in answers {
+        match answer? {
+            (200, _) => done += 1,
+            (503, problem) => {
+                busy += 1;
+                assert!(problem["detail"].is_string());
+            }
+            (status, problem) => anyhow::bail!("{status} {problem}"),
+        }
+    }
+    report(&format!("{done} done, {busy} told to come back"));
+    assert!(done >= 10 && done + busy == 100);
+    let recording = Recording::of(&show.viewer.tags())?;
+    assert!(largest_step_ms(&recording.tracks.video) <= 35);
+    Ok(())
+}
