@@ -445,15 +445,11 @@ impl Program {
             return;
         }
         let (old, new) = (self.live, self.wanted);
-        let mut dropped = 0;
-        for source in &mut self.sources {
-            if Some(source.id) == old {
-                dropped += source.video.forget_queue();
-            } else if Some(source.id) == new {
-                dropped += source.video.skip_to(entry);
-            }
+        // The old source keeps what waits: the IDR at which it can be shown again may be among it.
+        if let Some(source) = self.sources.iter_mut().find(|s| Some(s.id) == new) {
+            source.video.skip_to(entry);
         }
-        tracing::debug!(?old, ?new, dropped, at = ?now, "cut");
+        tracing::debug!(?old, ?new, at = ?now, "cut");
         self.live = new;
         if let Some(source) = new {
             self.outputs.push_back(Output::Cut {

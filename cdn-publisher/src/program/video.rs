@@ -159,13 +159,13 @@ impl VideoInput {
         waiting.find(|picture| enters(picture)).map(|p| p.dts_ns)
     }
 
-    /// Forgets what waits before the IDR at `entry_ns`. Returns how many pictures are gone.
-    pub(super) fn skip_to(&mut self, entry_ns: i64) -> u64 {
+    /// Forgets what waits before the IDR at `entry_ns`.
+    pub(super) fn skip_to(&mut self, entry_ns: i64) {
         let before = |(_, picture): &(u64, Picture)| {
             picture.dts_ns < entry_ns || (picture.dts_ns == entry_ns && !picture.unit.keyframe)
         };
         let count = self.queue.iter().take_while(|entry| before(entry)).count();
-        self.forget_front(count)
+        self.forget_front(count);
     }
 
     /// Forgets what was due by `horizon_ns` while another source was shown.
@@ -175,17 +175,11 @@ impl VideoInput {
         self.forget_front(count);
     }
 
-    /// Forgets what waits but stays decodable: what comes next continues what is gone.
-    pub(super) fn forget_queue(&mut self) -> u64 {
-        self.forget_front(self.queue.len())
-    }
-
-    fn forget_front(&mut self, count: usize) -> u64 {
+    fn forget_front(&mut self, count: usize) {
         for (_, picture) in self.queue.drain(..count.min(self.queue.len())) {
             self.queued_bytes -= picture.unit.data.len();
             self.released_ns = self.released_ns.max(Some(picture.dts_ns));
         }
-        count as u64
     }
 
     /// Forgets everything that waits, and waits for an IDR. Returns how many pictures are gone.

@@ -53,7 +53,13 @@ struct Show {
 
 impl Show {
     async fn start(options: Options, destinations: &[String]) -> anyhow::Result<Self> {
-        let anchor = Anchor::start_with(options.set("mixer", "names = false")).await?;
+        // What is judged is what viewers see and hear. A machine that stands still for a moment shall not be.
+        let options = options
+            .set("program", "delay_ms = 1000")
+            .set("mixer", "latency_ms = 300")
+            .set("mixer", "stall_timeout_ms = 1500")
+            .set("mixer", "names = false");
+        let anchor = Anchor::start_with(options).await?;
         anchor.create_channel("demo", destinations).await?;
         let viewer = FlvViewer::connect(&anchor.flv("demo")).await?;
         let host = anchor.whip("demo?participant=host&role=host");
@@ -373,8 +379,15 @@ async fn a_mixer_that_dies_or_stalls_leaves_the_host_on_air() -> anyhow::Result<
             .args([&format!("-{signal}"), &pid])
             .status()?;
         ensure!(sent.success(), "kill -{signal} {pid}");
-        // On the host's own keyframe, which comes every half second; then the mix again.
-        show.wait_for_source("host", SOON).await?;
+        // Another mixer; the host is shown alone until it delivers, if that takes longer than the program delay.
+        eventually("another mixer", SOON, async || {
+            let found = show.mixer_pid()?.to_string();
+            ensure!(found != pid, "still {pid}");
+            Ok(())
+        })
+        .await?;
+        let pictures = show.viewer.pictures();
+        show.viewer.wait_for_pictures(pictures + 60, SOON).await?;
         show.wait_for_source("mix", SOON).await?;
         let arrived = show.viewer.tags();
         let video: Vec<i64> = arrived
@@ -390,7 +403,8 @@ async fn a_mixer_that_dies_or_stalls_leaves_the_host_on_air() -> anyhow::Result<
         report(&format!(
             "after SIG{signal}: the picture stood still for {gap} ms"
         ));
-        assert!(gap <= 1_500, "{gap} ms after SIG{signal}");
+        // The stall timeout of this test, a keyframe interval of the host, and a slow machine.
+        assert!(gap <= 3_000, "{gap} ms after SIG{signal}");
     }
     let channel = show.anchor.get("/api/v1/channels/demo").await?;
     assert_eq!(channel["mode"], "collab", "the mode is the producer's");

@@ -160,3 +160,27 @@ fn voices_come_and_go_over_ten_milliseconds_and_the_host_stays_bit_exact() {
     }
     assert!((21..=27).contains(&steps), "{steps}");
 }
+
+#[test]
+fn an_idr_that_waits_already_is_used() {
+    // A host whose pictures come 0.8 s before their time, as after a burst; there and back within one of its GOPs.
+    let mut sim = Sim::ramp();
+    let video = video_track(0);
+    sim.on_air(0, SOURCE);
+    for n in 0..180 {
+        let unit = picture(&video, SECOND + n * FRAME, n % 15 == 0, n as u32);
+        sim.arrives(SOURCE, unit, -800_000_000);
+    }
+    mix(&mut sim, SECOND, 150, 100_000_000, &[0, 30, 32, 60]);
+    sim.script(SECOND + SECOND + 200_000_000, Input::Show { source: MIX });
+    sim.script(
+        SECOND + SECOND + 310_000_000,
+        Input::Show { source: SOURCE },
+    );
+    let out = sim.collect(5 * SECOND);
+    out.assert_invariants();
+    let at: Vec<i64> = out.cuts.iter().map(|(now, _, _)| now / 1_000_000).collect();
+    assert_eq!(out.cuts.len(), 3, "{at:?}");
+    // At the first IDR that is later than what was published; without those that waited it would be 1.5 s.
+    assert!(at[2] - at[1] <= 520, "{at:?}");
+}
