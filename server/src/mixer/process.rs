@@ -16,7 +16,7 @@ use media::{Clock, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
@@ -25,6 +25,8 @@ use crate::clock;
 const MAX_QUEUED: usize = 2_048;
 /// Messages written in one go.
 const BATCH: usize = 64;
+
+const UNWANTED: &str = "it is not needed any more";
 
 /// Which run of the process an event belongs to: events of an earlier one may still be on their way.
 pub type Run = u64;
@@ -44,6 +46,8 @@ pub struct Process {
     run: Run,
     pid: u32,
     messages: mpsc::Sender<ToMixer>,
+    /// Dropped with this: the task must hear of it also while it waits for a mixer that does not read.
+    _wanted: oneshot::Sender<()>,
 }
 
 /// What to run, and what time it is there.
@@ -78,14 +82,16 @@ impl Process {
                 io::Error::new(error.kind(), format!("{program}: {error}"))
             })?;
         let (messages, queue) = mpsc::channel(MAX_QUEUED);
+        let (wanted, unwanted) = oneshot::channel();
         let process = Self {
             run: start.run,
             pid: child.id().unwrap_or_default(),
             messages,
+            _wanted: wanted,
         };
         tokio::spawn(async move {
             let run = start.run;
-            let why = converse(start, child, ours, queue, &events).await;
+            let why = converse(start, child, ours, queue, unwanted, &events).await;
             let _ = events.send((run, Event::Ended(why))).await;
         });
         Ok(process)
@@ -115,6 +121,7 @@ async fn converse(
     mut child: Child,
     link: UnixStream,
     mut queue: mpsc::Receiver<ToMixer>,
+    unwanted: oneshot::Receiver<()>,
     events: &mpsc::Sender<(Run, Event)>,
 ) -> String {
     let (mut reader, mut writer) = link.into_split();
@@ -136,7 +143,7 @@ async fn converse(
                 }
                 taken = queue.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {
-                        return "it is not needed any more".to_owned();
+                        return UNWANTED.to_owned();
                     }
                     for message in batch.drain(..) {
                         encode(&message, &mut out);
@@ -164,7 +171,7 @@ async fn converse(
                             .await
                             .is_err()
                         {
-                            return "it is not needed any more".to_owned();
+                            return UNWANTED.to_owned();
                         }
                     }
                     Ok(None) => break,
@@ -178,6 +185,7 @@ async fn converse(
     let why = tokio::select! {
         why = writing => why,
         why = reading => why,
+        _ = unwanted => UNWANTED.to_owned(),
     };
     // A process that is stopped (SIGSTOP) hears nothing but this.
     let _ = child.start_kill();
