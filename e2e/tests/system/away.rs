@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use e2e::analysis::{decode, pictures, tracks};
 use e2e::capture::FlvViewer;
 use e2e::clip::{self, Clip, PictureSize};
-use e2e::run::anchor::Anchor;
+use e2e::run::anchor::{Anchor, Options};
 use e2e::run::destination::NginxRtmp;
 use e2e::run::rtmp_tap::RtmpTap;
 use e2e::run::whip;
@@ -20,7 +20,9 @@ const GONE: Duration = Duration::from_secs(5);
 async fn a_host_gone_for_five_seconds_continues_the_same_program() -> anyhow::Result<()> {
     let nginx = NginxRtmp::start().await?;
     let tap = RtmpTap::start(nginx.port()).await?;
-    let mut anchor = Anchor::start().await?;
+    // Without a slate, so that every picture is the host's.
+    let mut anchor =
+        Anchor::start_with(Options::default().set("mixer", "slate_after_ms = 0")).await?;
     anchor.create_channel("demo", &[tap.url("demo")]).await?;
     let viewer = FlvViewer::connect(&anchor.flv("demo")).await?;
     let file = clip::clip(&Clip::default())?;

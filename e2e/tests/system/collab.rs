@@ -417,6 +417,35 @@ async fn a_mixer_that_dies_or_stalls_leaves_the_host_on_air() -> anyhow::Result<
 }
 
 #[tokio::test]
+async fn a_silent_host_is_replaced_by_the_slate_until_it_is_back() -> anyhow::Result<()> {
+    let mut show = Show::start(Options::default(), &[]).await?;
+    show.guest.kill().await?;
+    let guest = "/api/v1/channels/demo/participants/guest";
+    show.anchor
+        .send(Method::DELETE, guest, &Value::Null)
+        .await?;
+    show.host.kill().await?;
+    show.wait_for_source("slate", SOON).await?;
+    let pictures = show.viewer.pictures();
+    show.viewer.wait_for_pictures(pictures + 45, SOON).await?;
+    let host = show.anchor.whip("demo?participant=host&role=host");
+    let _host = whip::ffmpeg(&host, &host_clip()?, true)?;
+    show.wait_for_source("host", SOON).await?;
+    let pictures = show.viewer.pictures();
+    show.viewer.wait_for_pictures(pictures + 45, SOON).await?;
+
+    assert!(show.viewer.ended().is_none());
+    let recording = Recording::of(&show.viewer.tags())?;
+    tracks::strictly_increasing(&recording.tracks.video)?;
+    tracks::contiguous(&recording.tracks.audio)?;
+    decode::without_errors(&recording.file)?;
+    // The picture stands still for two seconds, and for as long as a new mixer and the returning host need.
+    let still = largest_step_ms(&recording.tracks.video);
+    assert!((1_500..6_000).contains(&still), "{still} ms");
+    Ok(())
+}
+
+#[tokio::test]
 async fn switches_that_cannot_be_say_why_and_change_nothing() -> anyhow::Result<()> {
     let mut show = Show::start(
         Options::default().set("mixer", "command = \"/nonexistent/mixer\""),
