@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Verifier;
+use crate::auth::{Signer, Verifier};
 
 /// Knobs of the HTTP surface.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Checks tokens; `None` turns authorisation off, which the server allows on loopback only.
     pub verifier: Option<Arc<Verifier>>,
+    /// Makes tokens for invitations; `None` when only others can make them.
+    pub signer: Option<Arc<Signer>>,
     /// Largest SDP offer or fragment.
     pub max_sdp_bytes: usize,
     /// Largest JSON body.
@@ -42,6 +44,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             verifier: None,
+            signer: None,
             max_sdp_bytes: 64 * 1024,
             max_json_bytes: 64 * 1024,
             request_timeout: Duration::from_secs(15),

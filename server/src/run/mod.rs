@@ -174,7 +174,7 @@ impl Node {
         tasks::end_lost_channels(manager.clone(), self.stop.clone());
         let upkeep = tasks::upkeep(manager.clone(), self.metrics.clone(), self.stop.clone());
         let backend = AnchorBackend::new(manager.clone(), self.metrics.clone(), reachability);
-        let router = signaling::router(Arc::new(backend), self.signaling_config());
+        let router = signaling::router(Arc::new(backend), self.signaling_config()?);
         let router = match &self.origin {
             Some(origin) => router.merge(origin.router()),
             None => router,
@@ -258,7 +258,14 @@ impl Node {
         }
     }
 
-    fn signaling_config(&self) -> signaling::Config {
+    fn signer(&self) -> anyhow::Result<Option<Signer>> {
+        match self.config.auth.secret.as_str() {
+            "" => Ok(None),
+            secret => Ok(Some(Signer::secret(secret)?)),
+        }
+    }
+
+    fn signaling_config(&self) -> anyhow::Result<signaling::Config> {
         let per_minute = f64::from(self.config.http.sessions_per_minute_per_ip);
         let limited = per_minute > 0.0;
         let base = signaling::Config::default();
@@ -268,8 +275,9 @@ impl Node {
             .playback_url
             .trim_end_matches('/')
             .to_owned();
-        signaling::Config {
+        Ok(signaling::Config {
             verifier: self.verifier.clone(),
+            signer: self.signer()?.map(Arc::new),
             max_sdp_bytes: self.config.webrtc.max_sdp_bytes,
             session_burst: if limited {
                 self.config.http.sessions_per_minute_per_ip
@@ -290,15 +298,12 @@ impl Node {
             },
             shutdown: self.stop.clone(),
             ..base
-        }
+        })
     }
 
     /// The embedded origin, then the configured destinations.
     fn standard_destinations(&self) -> anyhow::Result<StandardDestinations> {
-        let signer = match self.config.auth.secret.as_str() {
-            "" => None,
-            secret => Some(Signer::secret(secret)?),
-        };
+        let signer = self.signer()?;
         let embedded = self.parts.origin.then(|| {
             let app = &self.config.origin.rtmp_app;
             let port = self.config.rtmp.listen.port();

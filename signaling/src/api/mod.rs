@@ -10,6 +10,7 @@ mod cors;
 mod destinations;
 mod events;
 mod extract;
+mod invites;
 mod observe;
 mod openapi;
 mod ops;
@@ -112,6 +113,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(control::set_layout))
         .routes(routes!(participants::list))
         .routes(routes!(participants::update, participants::remove))
+        .routes(routes!(invites::create))
         .routes(routes!(destinations::list, destinations::replace))
         .routes(routes!(observe::stats))
         .routes(routes!(observe::nodes))

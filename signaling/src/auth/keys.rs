@@ -181,6 +181,14 @@ pub struct Signer {
     algorithm: Algorithm,
 }
 
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signer")
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Signer {
     /// With a shared secret (HS256).
     pub fn secret(secret: &str) -> Result<Self, KeyError> {

@@ -8,6 +8,7 @@ mod control;
 mod destination;
 mod event;
 mod ids;
+mod invite;
 mod node;
 mod page;
 mod participant;
@@ -21,6 +22,7 @@ pub use destination::{
 };
 pub use event::{Event, EventBody};
 pub use ids::{ChannelId, Invalid, ParticipantId, SessionId};
+pub use invite::{Invite, InviteRequest};
 pub use node::{Check, CheckStatus, Health, Node, NodeRole, Readiness, ReadyStatus};
 pub use page::{Page, PageRequest};
 pub use participant::{

@@ -42,6 +42,7 @@ async fn status(surface: &Surface, method: &str, at: &str, token: &str) -> u16 {
         (_, at) if at.ends_with("/mode") => ("application/json", r#"{"mode":"solo"}"#),
         (_, at) if at.ends_with("/layout") => ("application/json", r#"{"name":"grid"}"#),
         ("PUT", at) if at.ends_with("/destinations") => ("application/json", "[]"),
+        ("POST", at) if at.ends_with("/invites") => ("application/json", "{}"),
         ("POST", _) => ("application/json", r#"{"id":"a"}"#),
         _ => ("application/json", "{}"),
     };
@@ -74,7 +75,7 @@ async fn scope_matrix() {
     const PC: [Scope; 3] = [Scope::Publish, Scope::Control, Scope::Admin];
     const C: [Scope; 2] = [Scope::Control, Scope::Admin];
     const A: [Scope; 1] = [Scope::Admin];
-    let routes: [(&str, &str, &[Scope]); 23] = [
+    let routes: [(&str, &str, &[Scope]); 24] = [
         ("POST", "/whip/a", &P),
         ("PATCH", "/whip/a/sessions/s", &P),
         ("DELETE", "/whip/a/sessions/s", &P),
@@ -92,6 +93,7 @@ async fn scope_matrix() {
         ("GET", "/api/v1/channels/a/participants", &VP),
         ("PATCH", "/api/v1/channels/a/participants/p", &C),
         ("DELETE", "/api/v1/channels/a/participants/p", &C),
+        ("POST", "/api/v1/channels/a/invites", &C),
         ("GET", "/api/v1/channels/a/destinations", &C),
         ("PUT", "/api/v1/channels/a/destinations", &C),
         ("GET", "/api/v1/channels/a/stats", &VP),

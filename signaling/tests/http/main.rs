@@ -5,6 +5,7 @@ mod api;
 mod auth;
 mod events;
 mod fake;
+mod invites;
 mod mutated;
 mod openapi;
 mod pages;
