@@ -10,6 +10,7 @@ use media::{AccessUnit, Config, Rate, Timestamp, Track, TrackId, aac};
 
 use super::FLOOR_DBFS;
 use super::codec::{Encode, Frame, UNIT_SAMPLES};
+use super::limiter::Limiter;
 use crate::Error;
 
 /// The program's audio track.
@@ -41,6 +42,7 @@ pub(crate) struct Bus {
     /// Published when the encoder fails: its first output, which is silence.
     fallback: Option<Bytes>,
     meter: LevelMeter,
+    limiter: Limiter,
 }
 
 impl Bus {
@@ -66,6 +68,7 @@ impl Bus {
             next: first - priming,
             fallback: None,
             meter: LevelMeter::default(),
+            limiter: Limiter::default(),
         })
     }
 
@@ -83,6 +86,7 @@ impl Bus {
     pub(crate) fn encode(&mut self, mut read: impl FnMut(i64, &mut [Frame])) -> AccessUnit {
         self.block.fill(Frame::default());
         read(self.position, &mut self.block);
+        self.limiter.limit(&mut self.block);
         self.meter.add(&self.block);
         let data = match self.encoder.encode(&self.block) {
             Ok(data) => data,

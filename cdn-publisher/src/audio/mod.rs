@@ -8,6 +8,7 @@ pub(crate) mod codec;
 mod drift;
 pub(crate) mod gain;
 pub(crate) mod input;
+mod limiter;
 mod resampler;
 
 /// The level reported for silence, in dB below full scale.
