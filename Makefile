@@ -16,9 +16,9 @@ help: ## list the targets
 run: build ## build and run everything on the defaults, with a demo host (DEMO=0: without)
 	@deploy/scripts/run
 
-build: web ## the release binary, target/release/anchornet
+build: web ## the release binaries, target/release/anchornet and anchornet-mixer
 	@$(install) build
-	cargo build --release -p server
+	cargo build --release -p server -p mixer
 
 web: ## the pages, into web/dist
 	@$(install) web

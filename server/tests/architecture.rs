@@ -1,6 +1,6 @@
 //! The shape of the house, asserted: who may import whom, and where each vendor's crate may appear.
 //!
-//! `media ← {signaling, cdn-publisher, origin} ← server`; siblings meet only in `media` types; `e2e` and `bench`
+//! `media ← {signaling, cdn-publisher, origin} ← server`, and `media ← mixer`, a program of its own; siblings meet only in `media` types; `e2e` and `bench`
 //! may see everything. A vendor's crate stays behind its fence, so that it can be replaced in one place.
 
 #![expect(clippy::expect_used, reason = "a test may fail on the spot")]
@@ -17,6 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("signaling", &["media"]),
     ("cdn-publisher", &["media"]),
     ("origin", &["media"]),
+    ("mixer", &["media"]),
     ("server", &["media", "signaling", "cdn-publisher", "origin"]),
     (
         "e2e",
@@ -73,6 +74,11 @@ const FENCES: &[Fence] = &[
         vendor: "Redis client",
         owns: |package| package == "redis",
         inside: &["server/src/registry/redis"],
+    },
+    Fence {
+        vendor: "GStreamer",
+        owns: |package| package.starts_with("gstreamer"),
+        inside: &["mixer/src/pipeline/"],
     },
 ];
 
