@@ -510,6 +510,8 @@ mod tests {
             for (step, session, who, role) in steps {
                 let id = ["ann", "bob", "cid", "dan"][who];
                 let role = [None, Some(Role::Host), Some(Role::Guest)][usize::from(role)];
+                // Sessions are never shared by participants.
+                let session = session * 4 + who as u128;
                 match step {
                     0 => drop(room.join(session, id, role)),
                     1 => drop(room.state.handle(room.now, Input::Connected(key(session)))),
