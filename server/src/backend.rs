@@ -12,8 +12,8 @@ use signaling::backend::{
 use signaling::types::{
     Channel, ChannelCreate, ChannelId, ChannelPatch, ChannelStats, Check, CheckStatus, Destination,
     DestinationSpec, Event, Invalid, Layout, ModeRequest, Node, NodeRole, Page, PageRequest,
-    Participant, ParticipantId, ParticipantPatch, Readiness, Role, SessionId, SwitchReport,
-    WallTime,
+    Participant, ParticipantId, ParticipantPatch, Readiness, Role, SessionId, SwitchRecord,
+    SwitchReport, WallTime,
 };
 use tokio::sync::broadcast;
 
@@ -438,6 +438,15 @@ impl Backend for AnchorBackend {
         let answer = handle.set_mode(mode, request.layout, request.participants);
         let answer = answer.await.ok_or(Error::NotFound("channel"))?;
         answer.map_err(switch_error)
+    }
+
+    async fn switches(
+        &self,
+        channel: &ChannelId,
+        page: &PageRequest,
+    ) -> Result<Page<SwitchRecord>, Error> {
+        let history = self.snapshot(channel).await?.stage.history;
+        Ok(Page::of(history, page, SwitchRecord::key))
     }
 
     async fn set_layout(&self, channel: &ChannelId, layout: Layout) -> Result<Layout, Error> {

@@ -12,7 +12,7 @@ use crate::auth::Claims;
 use crate::types::{
     Channel, ChannelCreate, ChannelId, ChannelPatch, ChannelStats, Destination, DestinationSpec,
     Event, Invalid, Layout, ModeRequest, Node, Page, PageRequest, Participant, ParticipantId,
-    ParticipantPatch, Readiness, Role, SessionId, SwitchReport,
+    ParticipantPatch, Readiness, Role, SessionId, SwitchRecord, SwitchReport,
 };
 
 /// Why an operation was not done. Each maps to one HTTP status.
@@ -200,6 +200,13 @@ pub trait Backend: Send + Sync + 'static {
         channel: &ChannelId,
         request: ModeRequest,
     ) -> Result<SwitchReport, Error>;
+
+    /// The newest switches of a channel, oldest first.
+    async fn switches(
+        &self,
+        channel: &ChannelId,
+        page: &PageRequest,
+    ) -> Result<Page<SwitchRecord>, Error>;
 
     /// Changes the layout of the mix.
     async fn set_layout(&self, channel: &ChannelId, layout: Layout) -> Result<Layout, Error> {

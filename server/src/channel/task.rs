@@ -294,6 +294,7 @@ pub fn spawn(deps: Deps, setup: Setup, ended: impl FnOnce() + Send + 'static) ->
         next_source: 0,
         running: None,
         destination_states: HashMap::new(),
+        removed: None,
         empty_since: now,
         closing: None,
         next_tick: now + TICK,
@@ -335,6 +336,8 @@ struct Task {
     next_source: u64,
     running: Option<Running>,
     destination_states: HashMap<String, DestinationState>,
+    /// Whom a producer has just removed.
+    removed: Option<String>,
     empty_since: Instant,
     /// Somebody waits for the end.
     closing: Option<Reply<()>>,
@@ -514,7 +517,8 @@ impl Task {
             Command::Answered(answered) => self.answered(answered),
             Command::Snapshot(reply) => drop(reply.send(self.snapshot())),
             Command::Kick { id, reply } => {
-                let result = self.state.handle(clock::now(), Input::Kick(id));
+                let result = self.state.handle(clock::now(), Input::Kick(id.clone()));
+                self.removed = result.is_ok().then_some(id);
                 let _ = reply.send(result);
             }
             Command::SetMode {
@@ -714,6 +718,7 @@ impl Task {
         let snapshot = self.snapshot();
         match event {
             Event::Joined(id, _) => {
+                self.removed.take_if(|removed| *removed == id);
                 info!(participant = %id, "participant connected");
                 if let Some(joined) = snapshot.participants.iter().find(|p| p.id.as_str() == id) {
                     self.send(EventBody::ParticipantJoined(view::participant(
@@ -722,11 +727,12 @@ impl Task {
                 }
             }
             Event::Left(id, _) => {
-                info!(participant = %id, "participant left");
+                let removed = self.removed.take_if(|removed| *removed == id).is_some();
+                info!(participant = %id, removed, "participant left");
                 if let Ok(id) = ParticipantId::new(id) {
                     self.send(EventBody::ParticipantLeft {
                         id,
-                        reason: "disconnected".into(),
+                        reason: if removed { "removed" } else { "disconnected" }.into(),
                     });
                 }
             }
@@ -770,7 +776,7 @@ impl Task {
         let alone = self.stage.view().mode == Mode::Solo;
         participant.live.is_some()
             && (participant.role == Role::Host
-                || (!alone && self.stage.controls(&participant.id).on_program))
+                || (!alone && self.stage.is_on_program(&participant.id)))
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -10,7 +10,7 @@ use signaling::types::{
     AudioFormat, AudioLevel, Channel, ChannelState, ChannelStats, Cut, Destination,
     DestinationState, DestinationStats, DestinationUrl, IngestStats, LayoutName, Mode, Participant,
     ParticipantState, ParticipantStats, Playback, ProgramSource, ProgramStats, Role, Splice,
-    SwitchReport, VideoFormat, Viewers, WallTime,
+    SwitchRecord, SwitchReport, VideoFormat, Viewers, WallTime,
 };
 
 use super::manager::Deps;
@@ -32,6 +32,7 @@ pub fn channel(snapshot: &Snapshot, deps: &Deps) -> Channel {
         title: snapshot.title.clone(),
         mode: api_mode(snapshot.stage.mode),
         layout: snapshot.stage.layout.clone(),
+        order: snapshot.stage.order.clone(),
         state: channel_state(snapshot),
         node: deps.node_id.clone(),
         created_at: WallTime::from_unix_ms(snapshot.created_at_ms),
@@ -205,6 +206,18 @@ pub fn switch_report(report: &switch::Report, requested_ms: u64) -> SwitchReport
             gap_samples: 0,
             overlap_samples: 0,
         }),
+    }
+}
+
+/// The same for the list of switches, as the `number`th of its channel.
+#[must_use]
+pub fn switch_record(number: u64, report: &SwitchReport) -> SwitchRecord {
+    SwitchRecord {
+        number,
+        mode: report.mode,
+        requested_at: report.requested_at,
+        cut: report.cut.clone(),
+        splice: report.splice.clone(),
     }
 }
 

@@ -4,12 +4,14 @@ use axum::Json as Body;
 use axum::extract::State;
 
 use super::App;
-use super::extract::{Caller, InChannel, Json};
+use super::extract::{Caller, InChannel, Json, Paging};
 use super::sessions::to_the_end;
 use crate::auth::Scope;
 use crate::backend::Error;
 use crate::problem::Problem;
-use crate::types::{ChannelId, Invalid, Layout, Mode, ModeRequest, SwitchReport};
+use crate::types::{
+    ChannelId, Invalid, Layout, Mode, ModeRequest, Page, PageRequest, SwitchRecord, SwitchReport,
+};
 
 /// Most participants of a mix.
 const MAX_PARTICIPANTS: usize = 16;
@@ -51,6 +53,22 @@ pub(super) async fn set_mode(
     to_the_end(async move { backend.set_mode(&channel, request).await })
         .await
         .map(Body)
+}
+
+/// The newest switches of a channel, oldest first.
+///
+/// Also those that nobody asked for, for example when the last guest left. The last fifty are kept. Needs the scope
+/// `view` or `publish`.
+#[utoipa::path(get, path = "/api/v1/channels/{id}/switches", tag = "control",
+    params(("id" = ChannelId, Path), PageRequest), responses((status = 200, body = Page<SwitchRecord>)))]
+pub(super) async fn switches(
+    State(app): State<App>,
+    caller: Caller,
+    InChannel(channel): InChannel,
+    Paging(page): Paging,
+) -> Result<Body<Page<SwitchRecord>>, Problem> {
+    caller.may(&[Scope::View, Scope::Publish], Some(&channel))?;
+    Ok(Body(app.backend.switches(&channel, &page).await?))
 }
 
 /// Change the layout of the mix while live. Needs the scope `control`.

@@ -111,6 +111,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(channels::get, channels::update, channels::delete))
         .routes(routes!(control::set_mode))
         .routes(routes!(control::set_layout))
+        .routes(routes!(control::switches))
         .routes(routes!(participants::list))
         .routes(routes!(participants::update, participants::remove))
         .routes(routes!(invites::create))

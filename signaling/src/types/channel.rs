@@ -57,6 +57,10 @@ pub struct Channel {
     pub mode: Mode,
     /// The layout of the mix, also while it is not shown.
     pub layout: Layout,
+    /// Who is in the mix, in the order of the tiles, as the last switch to collab asked for. Empty: everybody on
+    /// program, the host first, then as they came.
+    #[serde(default)]
+    pub order: Vec<ParticipantId>,
     /// Whether it is live.
     pub state: ChannelState,
     /// The node that owns it.

@@ -49,6 +49,32 @@ pub struct SwitchReport {
     pub splice: Option<Splice>,
 }
 
+/// A switch that happened, as `GET …/switches` lists it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SwitchRecord {
+    /// Its place among the switches of the channel, from 1 on.
+    #[schema(minimum = 1)]
+    pub number: u64,
+    /// The mode that the channel was in from then on.
+    pub mode: Mode,
+    /// When it was asked for, or became necessary.
+    pub requested_at: WallTime,
+    /// The video cut; null when the program showed the right picture already, because the mixer had died.
+    #[schema(required)]
+    pub cut: Option<Cut>,
+    /// The audio splice; null without a cut.
+    #[schema(required)]
+    pub splice: Option<Splice>,
+}
+
+impl SwitchRecord {
+    /// Its key in a list: ascending as text too.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{:020}", self.number)
+    }
+}
+
 /// Where the program changed its source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Cut {
@@ -164,6 +190,19 @@ mod tests {
 
     fn layout(json: serde_json::Value) -> Result<Layout, Invalid> {
         serde_json::from_value::<Layout>(json).unwrap().validate()
+    }
+
+    #[test]
+    fn records_of_switches_sort_by_their_key() {
+        let record = |number| SwitchRecord {
+            number,
+            mode: Mode::Solo,
+            requested_at: WallTime::default(),
+            cut: None,
+            splice: None,
+        };
+        let keys = [9, 10, 99, 100, u64::MAX].map(|number| record(number).key());
+        assert!(keys.is_sorted(), "{keys:?}");
     }
 
     #[test]

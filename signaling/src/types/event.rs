@@ -47,7 +47,7 @@ pub enum EventBody {
     ParticipantLeft {
         /// Who.
         id: ParticipantId,
-        /// Why, for people.
+        /// Why: `disconnected`, or `removed` by a producer.
         reason: String,
     },
     /// A destination changed its state.

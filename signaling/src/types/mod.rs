@@ -16,7 +16,9 @@ mod stats;
 mod time;
 
 pub use channel::{Channel, ChannelCreate, ChannelPatch, ChannelState, Playback};
-pub use control::{Cut, Layout, LayoutName, Mode, ModeRequest, Splice, SwitchReport, Tile};
+pub use control::{
+    Cut, Layout, LayoutName, Mode, ModeRequest, Splice, SwitchRecord, SwitchReport, Tile,
+};
 pub use destination::{
     Destination, DestinationSpec, DestinationState, DestinationUrl, MAX_DESTINATIONS,
 };

@@ -55,9 +55,18 @@ async fn lists_are_pages() {
     let rest = surface.get("/api/v1/channels?limit=2&after=b").await.json();
     assert_eq!(rest["items"][0]["id"], "c");
     assert!(rest.get("next").is_none());
+    let first = surface.get("/api/v1/channels/a/switches?limit=2").await;
+    let next = first.json()["next"].as_str().unwrap().to_owned();
+    let rest = surface
+        .get(&format!("/api/v1/channels/a/switches?after={next}"))
+        .await
+        .json();
+    assert_eq!(first.json()["items"][1]["number"], 10);
+    assert_eq!(rest["items"][0]["number"], 11);
     for list in [
         "/api/v1/nodes",
         "/api/v1/channels/a/participants",
+        "/api/v1/channels/a/switches",
         "/api/v1/channels/a/destinations",
     ] {
         assert!(surface.get(list).await.json()["items"].is_array(), "{list}");

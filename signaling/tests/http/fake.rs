@@ -72,6 +72,7 @@ pub(crate) fn channel(id: &str) -> Channel {
             tiles: Vec::new(),
             background: None,
         },
+        order: Vec::new(),
         state: ChannelState::Idle,
         node: "n1".to_owned(),
         created_at: WallTime::default(),
@@ -177,6 +178,21 @@ impl Backend for Fake {
             cut: None,
             splice: None,
         })
+    }
+    async fn switches(
+        &self,
+        _: &ChannelId,
+        page: &PageRequest,
+    ) -> Result<Page<SwitchRecord>, Error> {
+        self.asked("switches")?;
+        let record = |number| SwitchRecord {
+            number,
+            mode: Mode::Collab,
+            requested_at: WallTime::default(),
+            cut: None,
+            splice: None,
+        };
+        Ok(Page::of((9..12).map(record), page, SwitchRecord::key))
     }
     async fn participants(
         &self,

@@ -18,7 +18,7 @@ use cdn_publisher::program::Input as ProgramInput;
 use media::link::{Configure, ToMixer};
 use media::{Timestamp, Track};
 use signaling::types::{EventBody, Invalid, Layout, LayoutName, Participant, ParticipantId};
-use signaling::types::{ParticipantPatch, SwitchReport};
+use signaling::types::{ParticipantPatch, SwitchRecord, SwitchReport};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -120,7 +120,7 @@ pub(super) struct Stage {
     /// When the host's newest picture arrived.
     host_seen: Option<Instant>,
     host_silent: bool,
-    history: VecDeque<SwitchReport>,
+    history: VecDeque<SwitchRecord>,
     switches: u64,
 }
 
@@ -133,12 +133,14 @@ pub struct StageView {
     pub shown: Option<Picture>,
     /// The layout of the mix.
     pub layout: Layout,
+    /// Who is in the mix, in this order; everybody when empty.
+    pub order: Vec<ParticipantId>,
     /// A mixer delivers pictures.
     pub mixer_up: bool,
     /// The process of the mixer.
     pub mixer_pid: Option<u32>,
     /// The newest switches, oldest first.
-    pub history: Vec<SwitchReport>,
+    pub history: Vec<SwitchRecord>,
     /// Switches since the channel began.
     pub switches: u64,
 }
@@ -187,6 +189,7 @@ impl Stage {
             mode: self.switch.mode(),
             shown: self.switch.shown(),
             layout: self.layout.clone(),
+            order: self.order.clone().unwrap_or_default(),
             mixer_up: self.supervisor.is_up(),
             mixer_pid: self.mixer.as_ref().map(|mixer| mixer.process.pid()),
             history: self.history.iter().cloned().collect(),
@@ -199,7 +202,7 @@ impl Stage {
     }
 
     /// Whether a guest is in the mix when there is one.
-    fn is_on_program(&self, id: &str) -> bool {
+    pub(super) fn is_on_program(&self, id: &str) -> bool {
         let listed = |order: &Vec<ParticipantId>| order.iter().any(|listed| listed.as_str() == id);
         self.controls(id).on_program && self.order.as_ref().is_none_or(listed)
     }
@@ -329,14 +332,21 @@ impl Task {
         self.set_gains(now);
         self.stage.switches += 1;
         metrics::counter!("anchornet_switches_total").increment(1);
-        if let Some(report) = report {
-            let at_ms = clock::wall_ms()
-                .saturating_sub(u64::try_from(report.waited.as_millis()).unwrap_or_default());
-            let report = view::switch_report(&report, at_ms);
-            self.stage.history.push_back(report.clone());
-            if self.stage.history.len() > MAX_HISTORY {
-                self.stage.history.pop_front();
-            }
+        let cut = report.is_some();
+        let report = report.unwrap_or(switch::Report {
+            mode,
+            cut: None,
+            waited: Duration::ZERO,
+        });
+        let at_ms = clock::wall_ms()
+            .saturating_sub(u64::try_from(report.waited.as_millis()).unwrap_or_default());
+        let report = view::switch_report(&report, at_ms);
+        let record = view::switch_record(self.stage.switches, &report);
+        self.stage.history.push_back(record);
+        if self.stage.history.len() > MAX_HISTORY {
+            self.stage.history.pop_front();
+        }
+        if cut {
             self.send(EventBody::ModeSwitched(report));
         }
         info!(?mode, "switched");
@@ -391,6 +401,9 @@ impl Task {
         if mode == Mode::Collab {
             self.stage.order = order;
             self.people_changed(now);
+            // While in collab already, the request changes who is in the mix: their voices follow at once.
+            self.set_gains(now);
+            self.announce();
         }
         let ticket = self.stage.next_ticket;
         self.stage.next_ticket += 1;
