@@ -77,6 +77,19 @@ pub struct Sound {
     pub rms: f64,
 }
 
+/// What the console said about a show that went to collab and back.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Produced {
+    /// After the switch to collab.
+    pub collab: String,
+    /// After the switch back.
+    pub solo: String,
+    /// The layout that is chosen at the end.
+    pub layout: String,
+    /// Switches in the list.
+    pub listed: usize,
+}
+
 impl Report {
     /// Seconds of media per second of time.
     #[must_use]
@@ -140,6 +153,45 @@ impl Browser {
         Ok(serde_json::from_value(
             said.get("report").context("a report")?.clone(),
         )?)
+    }
+
+    /// Opens the console at `url`, waits for the host and `guests`, takes the show to collab for `seconds` and back.
+    ///
+    /// # Errors
+    /// When Chromium is missing.
+    pub fn produce(url: &str, guests: u32, seconds: u32) -> anyhow::Result<Self> {
+        let arguments = [url, &guests.to_string(), &seconds.to_string()];
+        Self::start("desk.mjs", &arguments)
+    }
+
+    /// Waits until the producer has what it takes: pictures of everybody.
+    ///
+    /// # Errors
+    /// When they do not come.
+    pub async fn pictures(&mut self) -> anyhow::Result<()> {
+        self.said("pictures", Duration::from_secs(60))
+            .await
+            .map(drop)
+    }
+
+    /// Waits until the producer is done.
+    ///
+    /// # Errors
+    /// When a switch did not happen.
+    pub async fn produced(&mut self) -> anyhow::Result<Produced> {
+        let said = self.said("produced", Duration::from_secs(90)).await?;
+        Ok(serde_json::from_value(said)?)
+    }
+
+    /// The newest figures that a publishing page said about itself.
+    #[must_use]
+    pub fn stats(&self) -> Option<Value> {
+        let said = self.process.output();
+        let stats = |line: &String| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            line.get("stats").cloned()
+        };
+        said.iter().rev().find_map(stats)
     }
 
     /// Ends a publishing page as its user would.
