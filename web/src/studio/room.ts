@@ -119,10 +119,9 @@ export class Room {
     }
     this.#reading = true;
     try {
-      const [channel, participants] = await Promise.all([
-        api.channel(this.#id),
-        api.participants(this.#id),
-      ]);
+      // One after the other: a channel that does not exist is asked for once, not twice.
+      const channel = await api.channel(this.#id);
+      const participants = await api.participants(this.#id);
       this.channel.value = channel;
       this.participants.value = participants;
       this.#follow();

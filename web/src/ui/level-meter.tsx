@@ -17,8 +17,11 @@ export function LevelMeter(props: { level: AudioLevel | undefined; label: string
       aria-valuemax={100}
       aria-valuenow={Math.round(loud * 100)}
     >
-      <div class="meter__bar" style={{ "--level": loud.toFixed(3) }} />
-      {peak > 0 ? <div class="meter__peak" style={{ "--level": peak.toFixed(3) }} /> : null}
+      <div class="meter__bar" />
+      <div class="meter__cover" style={{ transform: `scaleX(${(1 - loud).toFixed(3)})` }} />
+      {peak > 0 ? (
+        <div class="meter__mark" style={{ transform: `translateX(${(peak * 100).toFixed(1)}%)` }} />
+      ) : null}
     </div>
   );
 }
