@@ -43,7 +43,7 @@ try {
   );
   say({ event: "collab", said: collab });
 
-  await page.getByText("Side by side").click();
+  await page.getByRole("radio", { name: "Side by side" }).check({ timeout: 5_000 });
   await new Promise((resolve) => setTimeout(resolve, Number(seconds) * 1_000));
   await page.getByRole("button", { name: /^Solo/ }).click();
   const solo = await outcome("Solo");
