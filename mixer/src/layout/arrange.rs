@@ -4,7 +4,8 @@ use media::link::{Fit, Layout, LayoutName};
 
 use super::{Rect, Size, Tile, even};
 
-/// Distance between tiles, as a part of the picture's width: 10 pixels of 1280.
+/// Distance between tiles, as a part of the picture's width: 10 pixels of 1280. In flat pictures, of twice the height,
+/// so that a column of them leaves room for the tiles.
 const GAP: u32 = 128;
 
 /// Tiles for the inputs in `order`. `speaker` is large in the speaker layout; the first input stands in for it.
@@ -33,7 +34,7 @@ fn whole(picture: Size) -> Rect {
 }
 
 fn gap(picture: Size) -> u32 {
-    even(picture.width / GAP)
+    even(picture.width.min(picture.height.saturating_mul(2)) / GAP)
 }
 
 fn cover(order: &[u32], rects: impl IntoIterator<Item = Rect>) -> Vec<Tile> {
@@ -228,7 +229,7 @@ mod tests {
         assert_eq!(rects(LayoutName::Grid, &[5]), [(5, [0, 0, 1280, 720])]);
         assert_eq!(
             rects(LayoutName::Grid, &[1, 2]),
-            [(1, [0, 182, 634, 356]), (2, [644, 182, 634, 356])]
+            [(1, [2, 182, 632, 356]), (2, [644, 182, 632, 356])]
         );
         let three = rects(LayoutName::Grid, &[1, 2, 3]);
         assert_eq!(three[2].1[0], ((1280 - three[2].1[2]) / 2) & !1, "centred");

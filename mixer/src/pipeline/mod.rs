@@ -379,10 +379,10 @@ impl Drop for Pipeline {
 }
 
 fn video_info(config: &Configure) -> Result<gst_video::VideoInfo, Error> {
-    const LIMIT: u32 = 4096;
-    let side = |length: u32| (16..=LIMIT).contains(&length) && length.is_multiple_of(2);
+    // Smaller than this, sixteen tiles have no room.
+    let side = |length: u32| (128..=4096).contains(&length) && length.is_multiple_of(2);
     if !side(config.width) || !side(config.height) {
-        return Err(Error::Config("width and height must be even, 16 to 4096"));
+        return Err(Error::Config("width and height must be even, 128 to 4096"));
     }
     let rate = config.frame_rate;
     if u64::from(rate.num) > 120 * u64::from(rate.den) || rate.num < rate.den {
