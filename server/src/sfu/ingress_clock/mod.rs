@@ -13,7 +13,7 @@
 //! - Capture times of a track strictly increase.
 //! - They are slewed, never jumped: per second of media the offset and the bias of a free track move by at most
 //!   [`OFFSET_SLEW_PPM`], the bias of locked audio by [`AUDIO_SLEW_PPM`] (0.1 %, what the program's resampler can
-//!   follow), of locked video by [`VIDEO_SLEW_PPM`].
+//!   follow), of locked video by [`VIDEO_SLEW_PPM`], or [`VIDEO_CATCH_UP_PPM`] while lips and voice are visibly apart.
 //! - Only a break of the timeline itself jumps (the sender restarts its RTP clock; an error beyond [`BREAK`]), and
 //!   says so. A capture time never lies more than [`MAX_LEAD`] ahead of its arrival: a longer burst is compressed.
 //! - A sender report that contradicts its predecessor, the other track or the arrival of media is ignored; three that
@@ -34,6 +34,11 @@ pub(crate) const OFFSET_SLEW_PPM: i64 = 500;
 pub(crate) const AUDIO_SLEW_PPM: i64 = 1_000;
 /// How fast the bias of video may move.
 pub(crate) const VIDEO_SLEW_PPM: i64 = 10_000;
+/// The same while it is off by more than [`LIP_SYNC`]: pictures at 30 per second are 3 ms closer together or further
+/// apart then, which nobody sees, and 100 ms are repaired in 0.8 s.
+pub(crate) const VIDEO_CATCH_UP_PPM: i64 = 100_000;
+/// An offset of picture to sound that may be seen, in nanoseconds.
+const LIP_SYNC: i64 = 20_000_000;
 /// An error that slewing cannot repair in reasonable time, in nanoseconds.
 pub(crate) const BREAK: i64 = SECOND;
 /// How far a capture time may lie ahead of its arrival. Senders that begin with a burst of what they have gathered are
@@ -68,8 +73,8 @@ impl IngressClock {
     /// A clock for one video and one audio track with these RTP rates, in hertz.
     pub(crate) fn new(video_hz: u32, audio_hz: u32) -> Self {
         Self {
-            video: Track::new(video_hz, VIDEO_SLEW_PPM),
-            audio: Track::new(audio_hz, AUDIO_SLEW_PPM),
+            video: Track::new(video_hz, VIDEO_SLEW_PPM, VIDEO_CATCH_UP_PPM),
+            audio: Track::new(audio_hz, AUDIO_SLEW_PPM, AUDIO_SLEW_PPM),
             offset: None,
             minimum: WindowedMinimum::default(),
             slewed_to: i64::MIN,

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    AUDIO_SLEW_PPM, IngressClock, MAX_LEAD, Media, OFFSET_SLEW_PPM, SECOND, VIDEO_SLEW_PPM,
+    AUDIO_SLEW_PPM, IngressClock, MAX_LEAD, Media, OFFSET_SLEW_PPM, SECOND, VIDEO_CATCH_UP_PPM,
 };
 
 const MS: i64 = 1_000_000;
@@ -144,7 +144,7 @@ fn assert_strictly_increasing(seen: &[Seen]) {
 /// Between two units, capture time moves like true time but for skew, slew and rounding.
 fn assert_slewed(seen: &[Seen], skew_ppm: i64) {
     for (media, ppm) in [
-        (Media::Video, VIDEO_SLEW_PPM),
+        (Media::Video, VIDEO_CATCH_UP_PPM),
         (Media::Audio, AUDIO_SLEW_PPM),
     ] {
         let units: Vec<&Seen> = seen.iter().filter(|unit| unit.media == media).collect();
@@ -200,6 +200,24 @@ fn lip_sync_is_restored_by_the_first_report_without_a_jump() {
             .iter()
             .all(|unit| (unit.nanos - unit.at - 25 * MS).abs() < MS / 10)
     );
+}
+
+#[test]
+fn a_large_offset_of_picture_to_sound_is_gone_a_second_after_the_first_report() {
+    let mut clock = clock();
+    let sender = Sender {
+        video_encode: 120 * MS,
+        audio_encode: 10 * MS,
+        first_report: 2 * SECOND,
+        ..Sender::plain()
+    };
+    let seen = run(&mut clock, &sender, 4, &[0]);
+    assert_slewed(&seen, 0);
+    let late: Vec<&Seen> = seen.iter().filter(|u| u.at > 3 * SECOND).collect();
+    assert!(late.iter().all(|unit| {
+        let error = unit.nanos - unit.at - 30 * MS;
+        error.abs() <= 20 * MS
+    }));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One track's share of the ingress clock: unwrapped RTP time, its sender reports, and its bias.
 
 use super::minimum::WindowedMinimum;
-use super::{BREAK, Capture, MAX_LEAD, OFFSET_SLEW_PPM, SECOND, slew};
+use super::{BREAK, Capture, LIP_SYNC, MAX_LEAD, OFFSET_SLEW_PPM, SECOND, slew};
 
 /// How far a report may be from what its predecessor predicts: a fixed part and a part per elapsed time.
 const REPORT_TOLERANCE: i64 = 100_000_000;
@@ -62,6 +62,8 @@ impl Report {
 pub(super) struct Track {
     hz: i64,
     slew_ppm: i64,
+    /// The same when it is far from where it should be.
+    catch_up_ppm: i64,
     /// Newest unwrapped RTP time, in ticks.
     newest: Option<i64>,
     minimum: WindowedMinimum,
@@ -76,10 +78,11 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub(super) fn new(hz: u32, slew_ppm: i64) -> Self {
+    pub(super) fn new(hz: u32, slew_ppm: i64, catch_up_ppm: i64) -> Self {
         Self {
             hz: i64::from(hz.max(1)),
             slew_ppm,
+            catch_up_ppm,
             newest: None,
             minimum: WindowedMinimum::default(),
             report: None,
@@ -190,10 +193,11 @@ impl Track {
             .last
             .map_or(0, |(previous, _)| media.saturating_sub(previous));
         // While free, both tracks follow their minimum at one speed, so that they keep their distance.
-        let ppm = if self.report.is_some() {
-            self.slew_ppm
-        } else {
-            OFFSET_SLEW_PPM
+        let off = self.bias.map_or(0, |bias| target.saturating_sub(bias));
+        let ppm = match (self.report, off.saturating_abs() > LIP_SYNC) {
+            (None, _) => OFFSET_SLEW_PPM,
+            (Some(_), false) => self.slew_ppm,
+            (Some(_), true) => self.catch_up_ppm,
         };
         let most = arrived.saturating_add(MAX_LEAD).saturating_sub(media);
         let bias = self
