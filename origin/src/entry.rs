@@ -104,8 +104,9 @@ impl Entry {
         let mut inner = lock(&self.inner);
         let result = inner.stream.handle(now, input);
         let wakers = inner.drain(&self.hls_changed);
+        // Without viewers nobody waits for a batch: the timer task looks after the rest once a second.
         let sooner = match (inner.stream.poll_timeout(), inner.armed) {
-            (Some(next), Some(armed)) => next < armed,
+            (Some(next), Some(armed)) => next < armed && !inner.viewers.is_empty(),
             (Some(_), None) => true,
             (None, _) => inner.ended,
         };
@@ -141,9 +142,11 @@ impl Entry {
                     reporter.report(inner.stream.counters, sent);
                     stall_check = now + STALL_CHECK;
                 }
-                let next = inner.stream.poll_timeout().unwrap_or(stall_check);
-                inner.armed = Some(next.min(stall_check));
-                (wakers, next.min(stall_check))
+                let next = inner.stream.poll_timeout();
+                let next = next.filter(|_| !inner.viewers.is_empty());
+                let next = next.map_or(stall_check, |next| next.min(stall_check));
+                inner.armed = Some(next);
+                (wakers, next)
             };
             wakers.into_iter().for_each(Waker::wake);
             tokio::select! {
@@ -301,6 +304,7 @@ impl Viewer {
         };
         inner.viewers.insert(id, slot);
         drop(inner);
+        entry.rearm.notify_one();
         ::metrics::gauge!(metrics::VIEWERS, "protocol" => protocol.name()).increment(1.0);
         Ok(Self {
             hub: Arc::clone(hub),

@@ -34,8 +34,14 @@ pub use stage::{Controls, StageView, SwitchError};
 const COMMANDS: usize = 64;
 /// Access units waiting for the channel: about 8 s of one host. A full queue makes the SFU drop to the next keyframe.
 const INGRESS: usize = 1_024;
-/// Units taken out of the queue at a time before timers get their turn.
+/// Units waited for at a time.
 const INGRESS_BATCH: usize = 64;
+/// The program is served at points of this grid, not for each unit at a moment of its own: waking up costs more than the
+/// work. Viewers get a unit at most this much later than its capture time + program delay.
+const GRID: Duration = Duration::from_millis(10);
+/// While the program has something to do within this time, units wait in the queue until then: nothing needs them
+/// earlier, and whatever comes before the program decides is there in time.
+const REST: Duration = Duration::from_millis(40);
 /// How often states that have no event of their own are looked at.
 const TICK: Duration = Duration::from_millis(500);
 /// How long a channel that was created by publishing lives without anybody in it.
@@ -298,6 +304,7 @@ pub fn spawn(deps: Deps, setup: Setup, ended: impl FnOnce() + Send + 'static) ->
         empty_since: now,
         closing: None,
         next_tick: now + TICK,
+        grid_origin: now,
         commands,
         sink,
         deps,
@@ -342,6 +349,8 @@ struct Task {
     /// Somebody waits for the end.
     closing: Option<Reply<()>>,
     next_tick: Instant,
+    /// A point of [`GRID`].
+    grid_origin: Instant,
     commands: mpsc::Sender<Command>,
     sink: crate::sfu::Sink,
 }
@@ -356,20 +365,24 @@ impl Task {
         info!("channel created");
         let mut batch = Vec::with_capacity(INGRESS_BATCH);
         loop {
-            let deadline = self.deadline();
+            let (deadline, rests) = self.deadline(clock::now());
             tokio::select! {
                 biased;
-                _ = ingress.recv_many(&mut batch, INGRESS_BATCH) => {
-                    let now = clock::now();
-                    for (session, item) in batch.drain(..) {
-                        self.ingress(now, session, item);
-                    }
-                }
+                _ = ingress.recv_many(&mut batch, INGRESS_BATCH), if !rests => {}
                 Some((run, event)) = mixer.recv() => self.mixer_event(clock::now(), run, event),
                 Some(command) = requests.recv() => self.command(command),
                 () = tokio::time::sleep_until(deadline.into()) => {}
             }
             let now = clock::now();
+            while let Ok(item) = ingress.try_recv() {
+                batch.push(item);
+                if batch.len() >= INGRESS {
+                    break;
+                }
+            }
+            for (session, item) in batch.drain(..) {
+                self.ingress(now, session, item);
+            }
             self.timeouts(now);
             self.apply(now).await;
             if self.closing.is_some() || (self.setup.temporary && self.is_abandoned(now)) {
@@ -383,19 +396,30 @@ impl Task {
         info!("channel ended");
     }
 
-    fn deadline(&self) -> Instant {
-        let program = self
-            .running
-            .as_ref()
-            .and_then(|running| running.program.poll_timeout());
-        [
+    /// When to look again, and whether units can wait until then.
+    fn deadline(&self, now: Instant) -> (Instant, bool) {
+        let program = self.running.as_ref();
+        let program = program.and_then(|running| running.program.poll_timeout());
+        let program = program.map(|due| self.point(due));
+        let deadline = [
             program,
             self.state.poll_timeout(),
             self.stage.poll_timeout(),
         ]
         .into_iter()
         .flatten()
-        .fold(self.next_tick, Instant::min)
+        .fold(self.next_tick, Instant::min);
+        // A mixer wants pictures as soon as they are there.
+        let rests = !self.stage.has_mixer() && program.is_some_and(|due| due <= now + REST);
+        (deadline, rests)
+    }
+
+    /// The first point of the grid that is not before `at`.
+    fn point(&self, at: Instant) -> Instant {
+        let since = at.saturating_duration_since(self.grid_origin);
+        let grid = GRID.as_nanos();
+        let missing = (grid - since.as_nanos() % grid) % grid;
+        at + Duration::from_nanos(u64::try_from(missing).unwrap_or_default())
     }
 
     fn timeouts(&mut self, now: Instant) {

@@ -212,19 +212,31 @@ impl Session {
         self.advance(now);
     }
 
-    /// Takes DTLS or media from `from`.
-    pub(crate) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    /// Takes DTLS from `from`.
+    pub(crate) fn handle_dtls(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
         self.path.handle_media(now, from);
         self.engine
             .handle_datagram(now, self.path.to_engine(from), datagram);
-        let is_dtls = datagram.first().is_some_and(|first| *first < 64);
-        if is_dtls && self.path.return_address() == Some(from) {
+        if self.path.return_address() == Some(from) {
             self.heard = now;
         }
         self.advance(now);
-        if is_dtls && let Some(event) = self.engine.poll_peer_closed() {
+        if let Some(event) = self.engine.poll_peer_closed() {
             self.handle_event(now, event);
         }
+    }
+
+    /// Takes RTP or RTCP from `from`. What comes of it is done by [`Self::settle`], once for all that came together:
+    /// asking every layer of the engine for news costs more than a packet does.
+    pub(crate) fn handle_media(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        self.path.handle_media(now, from);
+        self.engine
+            .handle_datagram(now, self.path.to_engine(from), datagram);
+    }
+
+    /// Does what the media that came asks for.
+    pub(crate) fn settle(&mut self, now: Instant) {
+        self.advance(now);
     }
 
     /// Does what is due.

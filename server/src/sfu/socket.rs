@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -24,6 +24,8 @@ use super::types::{
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 /// Receive calls before commands and deadlines get their turn.
 const MAX_BATCHES: usize = 16;
+/// No datagram waits for longer in the kernel: an older stamp means that the wall clock has been set.
+const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Commands that may wait; beyond it callers wait.
 pub(super) const MAX_COMMANDS: usize = 256;
 
@@ -234,26 +236,37 @@ impl Wire {
                 .chunks_exact_mut(BUFFER)
                 .map(IoSliceMut::new)
                 .collect();
-            let received = self.socket.try_io(Interest::READABLE, || {
-                self.state
-                    .recv((&self.socket).into(), &mut slices, &mut meta)
+            let mut count = 0;
+            let more = self.socket.try_io(Interest::READABLE, || {
+                count = self
+                    .state
+                    .recv((&self.socket).into(), &mut slices, &mut meta)?;
+                // A call that did not fill the buffers has emptied the socket; another would only say so.
+                match count < BATCH_SIZE {
+                    true => Err(io::ErrorKind::WouldBlock.into()),
+                    false => Ok(()),
+                }
             });
             drop(slices);
-            // Errors other than "nothing there" are about earlier sends (ICMP); the socket is fine.
-            let Ok(count) = received else { return };
-            let now = now();
+            let (now, wall) = (now(), wall());
             for (buffer, meta) in self.buffers.chunks_exact(BUFFER).zip(&meta).take(count) {
                 let from = canonical(meta.addr);
+                let arrived = arrival(now, wall, meta.timestamp);
                 let filled = buffer.get(..meta.len).unwrap_or_default();
                 for datagram in filled.chunks(meta.stride.max(1)) {
-                    table.handle_datagram(now, from, datagram);
-                    // One packet may go out to many; the queue is for one batch of them.
+                    table.handle_datagram(arrived, from, datagram);
                     if table.is_backlogged() {
+                        table.settle(now);
                         self.send(table);
                     }
                 }
             }
+            table.settle(now);
             self.send(table);
+            // Errors other than "nothing more" are about earlier sends (ICMP); the socket is fine.
+            if more.is_err() {
+                return;
+            }
         }
     }
 
@@ -273,6 +286,14 @@ impl Wire {
             });
         }
     }
+}
+
+/// When a datagram came, by the kernel's stamp: on a busy machine it may have waited long for this thread, and capture times
+/// and bandwidth estimates are made of arrivals.
+fn arrival(now: Instant, wall: Duration, stamped: Option<Duration>) -> Instant {
+    let age = stamped.and_then(|at| wall.checked_sub(at));
+    let age = age.filter(|age| *age < MAX_WAIT).unwrap_or_default();
+    now.checked_sub(age).unwrap_or(now)
 }
 
 /// IPv4 as IPv4, also when it comes through a socket of both families.
@@ -301,4 +322,31 @@ async fn sleep_until(deadline: Option<Instant>) {
 )]
 pub(super) fn now() -> Instant {
     Instant::now()
+}
+
+/// Time since 1970, for comparison with the kernel's stamps.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the kernel stamps datagrams by the wall clock"
+)]
+fn wall() -> Duration {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_that_waited_are_dated_back() {
+        let now = now();
+        let wall = Duration::from_secs(1_000_000);
+        let ms = Duration::from_millis;
+        assert_eq!(arrival(now, wall, Some(wall - ms(300))), now - ms(300));
+        assert_eq!(arrival(now, wall, None), now);
+        assert_eq!(arrival(now, wall, Some(wall + ms(1))), now);
+        assert_eq!(arrival(now, wall, Some(wall - ms(5_000))), now);
+    }
 }

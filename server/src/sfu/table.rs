@@ -36,6 +36,8 @@ const TICK: Duration = Duration::from_millis(2);
 const FAR: Duration = Duration::from_secs(2 * 86_400);
 /// Most datagrams that wait to be sent; the oldest are dropped, as a router would.
 const MAX_TRANSMITS: usize = 4_096;
+/// Datagrams with media that may wait for [`Table::settle`].
+const MAX_UNSETTLED: usize = 64;
 
 struct Entry {
     session: Session,
@@ -46,6 +48,8 @@ struct Entry {
     /// The deadline that counts for it; others in the queue have been replaced.
     due: Instant,
     published: Option<Totals>,
+    /// It is among the sessions that media has come for.
+    touched: bool,
 }
 
 impl Entry {
@@ -80,6 +84,10 @@ pub(super) struct Table {
     has_gone: bool,
     deadlines: BinaryHeap<Reverse<(Instant, SessionId)>>,
     transmits: VecDeque<(SocketAddr, BytesMut)>,
+    /// Sessions that media has come for.
+    touched: Vec<SessionId>,
+    /// Datagrams that came for them.
+    unsettled: usize,
     next_number: u64,
     unroutable: u64,
 }
@@ -100,6 +108,8 @@ impl Table {
             has_gone: false,
             deadlines: BinaryHeap::new(),
             transmits: VecDeque::new(),
+            touched: Vec::new(),
+            unsettled: 0,
             next_number: 0,
             unroutable: 0,
         }
@@ -179,13 +189,14 @@ impl Table {
             number,
             due: now,
             published: None,
+            touched: false,
         };
         self.entries.insert(id, entry);
         self.deadlines.push(Reverse((now, id)));
         Ok(())
     }
 
-    /// Takes a datagram from the socket.
+    /// Takes a datagram from the socket; [`Self::settle`] follows the last one of a batch.
     pub(super) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
         let kind = classify(datagram);
         if let Datagram::Check(check) = kind
@@ -199,16 +210,40 @@ impl Table {
             self.unroutable += 1;
             return;
         };
-        self.drive(now, id, |session| match kind {
-            Datagram::Check(check) => session.handle_check(now, from, &check, datagram),
-            Datagram::Answer => session.handle_answer(now, from, datagram),
-            Datagram::Dtls | Datagram::Media(_) => session.handle_datagram(now, from, datagram),
+        match kind {
+            Datagram::Check(check) => self.drive(now, id, |session| {
+                session.handle_check(now, from, &check, datagram);
+            }),
+            Datagram::Answer => self.drive(now, id, |session| {
+                session.handle_answer(now, from, datagram);
+            }),
+            Datagram::Dtls => self.drive(now, id, |session| {
+                session.handle_dtls(now, from, datagram);
+            }),
+            Datagram::Media(_) => return self.media(now, id, from, datagram),
             Datagram::Other => {}
-        });
+        }
         self.settle(now);
     }
 
-    /// Serves every session that is due.
+    fn media(&mut self, now: Instant, id: SessionId, from: SocketAddr, datagram: &[u8]) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let session = &mut entry.session;
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            session.handle_media(now, from, datagram);
+        }));
+        self.unsettled += 1;
+        if worked.is_err() {
+            self.drop_panicked(now, id);
+            self.settle(now);
+        } else if !std::mem::replace(&mut entry.touched, true) {
+            self.touched.push(id);
+        }
+    }
+
+    /// Serves every session that is due, or that media has come for.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         while let Some(Reverse((at, id))) = self.deadlines.peek().copied() {
             if at > now {
@@ -244,9 +279,9 @@ impl Table {
             .min()
     }
 
-    /// Enough waits to be sent now.
+    /// Enough waits to be settled and sent now: one packet may go out to many.
     pub(super) fn is_backlogged(&self) -> bool {
-        self.transmits.len() >= MAX_TRANSMITS / 4
+        self.unsettled >= MAX_UNSETTLED || self.transmits.len() >= MAX_TRANSMITS / 4
     }
 
     /// The next datagram to send.
@@ -348,9 +383,7 @@ impl Table {
             entry.session.poll_timeout()
         }));
         let Ok(due) = worked else {
-            tracing::error!(session = %id, "the WebRTC engine panicked; the session is dropped");
-            metrics::engine_panic();
-            self.remove(now, id, CloseReason::Failed);
+            self.drop_panicked(now, id);
             return;
         };
         let due = due.max(now + TICK);
@@ -359,6 +392,12 @@ impl Table {
             self.deadlines.push(Reverse((due, id)));
         }
         self.carry_out(now, id);
+    }
+
+    fn drop_panicked(&mut self, now: Instant, id: SessionId) {
+        tracing::error!(session = %id, "the WebRTC engine panicked; the session is dropped");
+        metrics::engine_panic();
+        self.remove(now, id, CloseReason::Failed);
     }
 
     fn carry_out(&mut self, now: Instant, id: SessionId) {
@@ -397,8 +436,16 @@ impl Table {
         }
     }
 
-    /// Takes packets and requests on to those whom they concern, until everything rests.
-    fn settle(&mut self, now: Instant) {
+    /// Does what the media that came since the last call asks for, and takes packets and requests on to those whom they
+    /// concern, until everything rests.
+    pub(super) fn settle(&mut self, now: Instant) {
+        self.unsettled = 0;
+        for id in std::mem::take(&mut self.touched) {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.touched = false;
+            }
+            self.drive(now, id, |session| session.settle(now));
+        }
         loop {
             while let Some((from, packet)) = self.relays.pop_front() {
                 for subscriber in self.feeds.fed_by(from).to_vec() {

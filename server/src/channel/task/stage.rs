@@ -232,6 +232,11 @@ impl Stage {
         }
     }
 
+    /// A mixer runs, or is being started.
+    pub(super) fn has_mixer(&self) -> bool {
+        self.mixer.is_some()
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let levels = self.mixer.is_some().then_some(self.next_levels);
         [
