@@ -92,7 +92,7 @@ pub struct WebRtc {
     pub keyframe_interval_ms: u64,
     /// Where a browser starts its bandwidth estimate, so that the picture is sharp at once.
     pub start_bitrate_kbps: u32,
-    /// The most that a broadcaster is asked to send.
+    /// The most that a broadcaster is asked to send; a session that sends half more than that for long is ended.
     pub max_bitrate_kbps: u32,
     /// Longest SDP offer.
     pub max_sdp_bytes: usize,
@@ -382,6 +382,12 @@ impl Config {
         }
         if let Err((key, problem)) = self.mixer.validate(self.program.delay_ms) {
             return invalid(key, problem);
+        }
+        if self.webrtc.max_bitrate_kbps < 100 {
+            return invalid(
+                "webrtc.max_bitrate_kbps",
+                "it must be at least 100: who sends more is disconnected".into(),
+            );
         }
         if self.webrtc.external_ips.iter().any(IpAddr::is_unspecified) {
             return invalid(

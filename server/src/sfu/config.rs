@@ -33,7 +33,7 @@ pub struct Config {
     pub socket_buffer_bytes: usize,
     /// Where Chromium starts its bandwidth estimate, so that the picture is sharp at once.
     pub start_bitrate_kbps: u32,
-    /// The most that a publisher is asked to send.
+    /// The most that a publisher is asked to send; who ignores it for long is sent away (`policer`).
     pub max_bitrate_kbps: u32,
 }
 

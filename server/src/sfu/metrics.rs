@@ -84,6 +84,7 @@ pub(super) fn closed(reason: CloseReason) {
         CloseReason::PeerClosed => "peer_closed",
         CloseReason::Timeout => "timeout",
         CloseReason::NeverConnected => "never_connected",
+        CloseReason::OverBitrate => "over_bitrate",
         CloseReason::Failed => "failed",
         CloseReason::SinkGone => "sink_gone",
         CloseReason::StreamEnded => "stream_ended",

@@ -21,6 +21,7 @@ mod ingress_clock;
 mod metrics;
 mod packet;
 mod path;
+mod policer;
 mod receive;
 mod sdp;
 mod session;

@@ -15,6 +15,7 @@ use super::engine::{Engine, EngineError, Event, Identity, stun};
 use super::ingest::{self, Ingest};
 use super::packet::Relayed;
 use super::path::Path;
+use super::policer::Policer;
 use super::sdp::answer::Streams;
 use super::sdp::fragment::Fragment;
 use super::sdp::{Credentials, Offer};
@@ -67,6 +68,7 @@ pub(crate) struct Session {
     engine: Engine,
     path: Path,
     flow: Flow,
+    policer: Policer,
     /// Our credentials in the engine's ICE session, and in the one that has been restarted beside it, if any.
     local: Credentials,
     restarted: Option<Credentials>,
@@ -134,6 +136,7 @@ impl Session {
             engine,
             path: Path::default(),
             flow,
+            policer: Policer::new(config.max_bitrate_kbps),
             local,
             restarted: None,
             generation: 0,
@@ -232,6 +235,9 @@ impl Session {
         self.path.handle_media(now, from);
         self.engine
             .handle_datagram(now, self.path.to_engine(from), datagram);
+        if self.engine.take_authentic() && !self.policer.allows(now, datagram.len()) {
+            self.finish(CloseReason::OverBitrate);
+        }
     }
 
     /// Does what the media that came asks for.

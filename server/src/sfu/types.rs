@@ -90,6 +90,8 @@ pub enum CloseReason {
     Timeout,
     /// The publisher never connected, or was the oldest of too many half-open sessions.
     NeverConnected,
+    /// The publisher went on sending far more than `max_bitrate_kbps`.
+    OverBitrate,
     /// The WebRTC engine gave up on this session.
     Failed,
     /// The receiving end of the sink is gone.

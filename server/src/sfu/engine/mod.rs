@@ -256,6 +256,11 @@ impl Engine {
         gone.then_some(Event::Closed { by_peer: true })
     }
 
+    /// Whether SRTP has authenticated media or reports since this was last asked.
+    pub(crate) fn take_authentic(&mut self) -> bool {
+        self.shared.take_authentic()
+    }
+
     /// Asks for packets again.
     pub(crate) fn send_nack(&mut self, ssrc: u32, sequences: &[u16]) {
         self.shared.queue_nack(ssrc, sequences);

@@ -51,6 +51,8 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Queues {
     events: VecDeque<Event>,
+    /// SRTP has let something through, of whatever stream, since this was last asked.
+    authentic: bool,
     feedback: VecDeque<Feedback>,
     /// Of subscribers, who get nothing else.
     media: VecDeque<(Instant, Packet)>,
@@ -63,6 +65,10 @@ impl Shared {
 
     pub(super) fn take(&self) -> Option<Event> {
         self.lock().events.pop_front()
+    }
+
+    pub(super) fn take_authentic(&self) -> bool {
+        std::mem::take(&mut self.lock().authentic)
     }
 
     pub(super) fn put(&self, event: Event) {
@@ -297,6 +303,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     fn handle_read(&mut self, msg: TaggedPacket) -> Result<(), Error> {
         let now = msg.now;
         self.now = Some(now);
+        self.shared.lock().authentic = true;
         match &msg.message.packet {
             Packet::Rtp(rtp) => {
                 let number = rtp.header.payload_type;

@@ -418,6 +418,37 @@ fn patches_follow_their_preconditions() {
     );
 }
 
+#[test]
+fn who_sends_far_more_than_was_announced_is_sent_away() {
+    let mut world = World::new();
+    world.connect();
+    let begun = world.now;
+    let mut timestamp = 0_u32;
+    // 16 Mb/s where 8 are announced: two packets of 1000 bytes each millisecond.
+    while world.events.len() == 1 && world.now < begun + 60_000 * MS {
+        for _ in 0..2 {
+            let filler = Bytes::from(vec![0x0c; 1_000]);
+            world
+                .peer
+                .send(world.now, Media::Video, timestamp, false, filler);
+        }
+        timestamp += 90;
+        world.step(&mut deliver());
+    }
+    assert_eq!(
+        world.events,
+        [
+            Ingress::Connected,
+            Ingress::Closed(CloseReason::OverBitrate)
+        ]
+    );
+    let lasted = world.now - begun;
+    assert!(
+        (24_000 * MS..31_000 * MS).contains(&lasted),
+        "after {lasted:?}"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
