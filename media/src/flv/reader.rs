@@ -124,7 +124,7 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file_header;
+    use super::super::{Demuxer, file_header};
     use super::*;
     use proptest::prelude::*;
 
@@ -171,6 +171,79 @@ mod tests {
             }
             reader.push(&bytes);
             while let Ok(Some(_)) = reader.next_item() {}
+        }
+    }
+
+    /// A recording: sequence headers, two pictures, sound.
+    fn recording() -> Vec<u8> {
+        const AVCC: &[u8] = &[
+            1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 25, 0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x2f,
+            0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01, 0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f,
+            0x16, 0x2e, 0x48, 1, 0, 5, 0x68, 0xcb, 0x83, 0xcb, 0x20,
+        ];
+        let video =
+            |kind: u8, rest: &[u8]| [&[kind, u8::from(rest != AVCC), 0, 0, 0], rest].concat();
+        let bodies = [
+            (TagKind::Video, video(0x17, AVCC)),
+            (TagKind::Audio, vec![0xaf, 0, 0x11, 0x90]),
+            (TagKind::Video, video(0x17, &[0, 0, 0, 3, 0x65, 0x88, 1])),
+            (TagKind::Audio, vec![0xaf, 1, 2, 3, 4]),
+            (TagKind::Video, video(0x27, &[0, 0, 0, 3, 0x41, 0x9a, 1])),
+        ];
+        let mut stream = BytesMut::from(file_header(true, true).as_ref());
+        for (timestamp_ms, (kind, body)) in (0..).zip(bodies) {
+            let tag = Tag {
+                kind,
+                timestamp_ms: timestamp_ms * 20,
+                body: Bytes::from(body),
+            };
+            tag.write(&mut stream);
+        }
+        stream.to_vec()
+    }
+
+    /// Reads and takes apart whatever can be; gives the number of access units.
+    fn units(bytes: &[u8]) -> usize {
+        let (mut reader, mut demuxer) = (Reader::with_limit(1 << 16), Demuxer::default());
+        reader.push(bytes);
+        let mut units = 0;
+        while let Ok(Some(item)) = reader.next_item() {
+            if let Item::Tag(tag) = item
+                && let Ok(Some(unit)) = demuxer.push(&tag)
+            {
+                units += 1;
+                let _ = crate::h264::avcc_nals(&unit.data).count();
+            }
+        }
+        units
+    }
+
+    #[test]
+    fn the_undamaged_recording_is_read() {
+        assert_eq!(units(&recording()), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_recordings_are_survived(
+            damage in proptest::collection::vec((any::<proptest::sample::Index>(), 0_u8..5, any::<u8>()), 1..8),
+        ) {
+            let mut bytes = recording();
+            for (at, what, value) in damage {
+                let at = at.index(bytes.len().max(1)).min(bytes.len().saturating_sub(1));
+                let end = (at + usize::from(value)).min(bytes.len());
+                match what {
+                    0 => bytes[at] = value,
+                    1 => bytes[at] ^= 1 << (value % 8),
+                    2 => bytes[at] = 0xff,
+                    3 if end - at < bytes.len() => drop(bytes.drain(at..end)),
+                    _ => {
+                        let copy = bytes[at..end].to_vec();
+                        bytes.splice(at..at, copy);
+                    }
+                }
+            }
+            units(&bytes);
         }
     }
 

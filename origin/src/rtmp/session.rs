@@ -420,3 +420,7 @@ fn percent_decode(text: &str) -> String {
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
