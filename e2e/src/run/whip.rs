@@ -25,6 +25,21 @@ pub fn ffmpeg(url: &str, clip: &Path, repeat: bool) -> anyhow::Result<Process> {
     Process::start("ffmpeg host", &mut command)
 }
 
+/// Publishes `clip` once with `anchornet publish`: every unit leaves at its own time, from the first on. It gives up when
+/// the connection is lost.
+///
+/// # Errors
+/// When the binary has not been built.
+pub fn anchornet(url: &str, clip: &Path) -> anyhow::Result<Process> {
+    let mut command = Command::new(tools::anchornet()?);
+    command
+        .arg("publish")
+        .arg(clip)
+        .args(["--whip", url, "--no-loop", "--no-retry", "--json"])
+        .env_remove("RUST_LOG");
+    Process::start("anchornet host", &mut command)
+}
+
 /// Publishes `clip` with aiortc for `seconds`, passing coded packets through.
 ///
 /// # Errors

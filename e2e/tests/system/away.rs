@@ -36,7 +36,7 @@ async fn a_host_gone_for_five_seconds_continues_the_same_program() -> anyhow::Re
     tokio::time::sleep(GONE).await;
     let while_away = viewer.pictures();
     assert!(
-        while_away - before < 60,
+        while_away - before < 75,
         "{} pictures came without a host",
         while_away - before
     );
