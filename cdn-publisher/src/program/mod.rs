@@ -102,6 +102,8 @@ pub enum Input {
     Show {
         /// An attached source.
         source: SourceId,
+        /// The gains that belong to that picture: they are set at the cut. Sources left out keep theirs.
+        gains: Vec<(SourceId, f32)>,
     },
     /// A source is heard at another gain, reached over [`GAIN_RAMP`].
     Gain {
@@ -129,13 +131,13 @@ pub enum Input {
 pub enum Output {
     /// Publish this H.264 or AAC unit, now.
     Unit(AccessUnit),
-    /// The next unit is the first picture of another source. Gains that are set now are heard from `audio_at` on.
+    /// The next picture is the first of another source.
     Cut {
         /// The source that is shown from now on.
         source: SourceId,
         /// DTS of its first picture.
         video_dts: Timestamp,
-        /// Program time of the next sample to be mixed.
+        /// Program time of the first sample at which the gains that belong to it move.
         audio_at: Timestamp,
     },
     /// Ask this source for an IDR. Throttled to one per 500 ms and source.
@@ -164,6 +166,8 @@ pub struct Program {
     sources: Vec<Source>,
     /// Whose pictures are wanted.
     wanted: Option<SourceId>,
+    /// What is set when they come.
+    gains: Vec<(SourceId, f32)>,
     /// Whose pictures are being published: `wanted` from its first IDR on.
     live: Option<SourceId>,
     sound: Sound,
@@ -206,6 +210,7 @@ impl Program {
             codecs,
             sources: Vec::new(),
             wanted: None,
+            gains: Vec::new(),
             live: None,
             sound: Sound::Waiting(Some(encoder)),
             timeline: VideoTimeline::default(),
@@ -222,7 +227,7 @@ impl Program {
     pub fn handle(&mut self, now: Instant, input: Input) -> Result<(), Error> {
         let result = match input {
             Input::Attach { source, gain } => self.attach(source, gain),
-            Input::Show { source } => self.show(source),
+            Input::Show { source, gains } => self.show(source, gains),
             Input::Gain { source, gain } => self.attached(source).map(|s| s.set_gain(gain)),
             Input::Unit { source, unit } => self.unit(now, source, unit),
             Input::Detach { source } => self.detach(now, source),
@@ -340,10 +345,22 @@ impl Program {
         Ok(())
     }
 
-    fn show(&mut self, id: SourceId) -> Result<(), Error> {
+    fn show(&mut self, id: SourceId, gains: Vec<(SourceId, f32)>) -> Result<(), Error> {
         self.attached(id)?;
         self.wanted = Some(id);
+        self.gains = gains;
+        if self.live == self.wanted {
+            self.set_gains();
+        }
         Ok(())
+    }
+
+    fn set_gains(&mut self) {
+        for (id, gain) in self.gains.drain(..) {
+            if let Some(source) = self.sources.iter_mut().find(|s| s.id == id) {
+                source.set_gain(gain);
+            }
+        }
     }
 
     fn detach(&mut self, now: Instant, id: SourceId) -> Result<(), Error> {
@@ -451,6 +468,7 @@ impl Program {
         }
         tracing::debug!(?old, ?new, at = ?now, "cut");
         self.live = new;
+        self.set_gains();
         if let Some(source) = new {
             self.outputs.push_back(Output::Cut {
                 source,

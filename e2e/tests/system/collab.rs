@@ -55,7 +55,6 @@ impl Show {
     async fn start(options: Options, destinations: &[String]) -> anyhow::Result<Self> {
         // What is judged is what viewers see and hear. A machine that stands still for a moment shall not be.
         let options = options
-            .set("program", "delay_ms = 1000")
             .set("mixer", "latency_ms = 300")
             .set("mixer", "stall_timeout_ms = 1500")
             .set("mixer", "names = false");
@@ -78,6 +77,9 @@ impl Show {
         let path = "/api/v1/channels/demo/layout";
         let (status, answer) = show.anchor.send(Method::PUT, path, &layout).await?;
         ensure!(status == 200, "{status} {answer}");
+        // A mixer that was started ahead has the tiles in place by then.
+        let seen = show.viewer.pictures();
+        show.viewer.wait_for_pictures(seen + 30, SOON).await?;
         Ok(show)
     }
 

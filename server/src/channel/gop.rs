@@ -1,4 +1,7 @@
-//! The pictures of a participant since their last IDR: what a mixer needs to show them at once.
+//! The newest pictures of a participant, from an IDR on: what a mixer needs to show them at once.
+//!
+//! Some hosts are ahead of their time (a burst at their start): their newest IDR may be captured later than anything that
+//! a mixer is to compose now. So the first picture kept is the newest IDR that is at least [`KEEP_NS`] old.
 //!
 //! Bounds: [`MAX_PICTURES`] and [`MAX_BYTES`]; beyond them everything is forgotten until the next IDR. Pictures share
 //! their bytes with the rest of the house.
@@ -12,45 +15,55 @@ use media::link::FrameRate;
 pub const MAX_PICTURES: usize = 600;
 /// Most bytes kept.
 pub const MAX_BYTES: usize = 16 << 20;
+/// A mixer composes pictures that are at most this old, in nanoseconds.
+pub const KEEP_NS: i64 = 1_000_000_000;
 /// Pictures over which the rate is measured.
 const RATE_PICTURES: usize = 60;
 
 /// See the module documentation.
 #[derive(Debug, Default)]
 pub struct Gop {
-    pictures: Vec<AccessUnit>,
+    pictures: VecDeque<AccessUnit>,
     bytes: usize,
     /// DTS of the newest pictures, in nanoseconds.
     times_ns: VecDeque<i64>,
 }
 
 impl Gop {
-    /// Takes a picture in.
-    pub fn push(&mut self, picture: &AccessUnit) {
+    /// Takes a picture in; `now_ns` is the present on the clock of capture times.
+    pub fn push(&mut self, now_ns: i64, picture: &AccessUnit) {
         let full = self.pictures.len() >= MAX_PICTURES
             || self.bytes.saturating_add(picture.data.len()) > MAX_BYTES;
-        if picture.keyframe || full {
-            self.pictures.clear();
-            self.bytes = 0;
-        }
         let follows = !self.pictures.is_empty() && !picture.discontinuity;
-        if picture.keyframe || follows {
-            self.bytes += picture.data.len();
-            self.pictures.push(picture.clone());
-        } else {
+        if full || !(picture.keyframe || follows) {
             self.pictures.clear();
             self.bytes = 0;
         }
+        if picture.keyframe || !self.pictures.is_empty() {
+            self.bytes += picture.data.len();
+            self.pictures.push_back(picture.clone());
+        }
+        self.forget_before(now_ns.saturating_sub(KEEP_NS));
         self.times_ns.push_back(picture.dts.as_nanos());
         if self.times_ns.len() > RATE_PICTURES {
             self.times_ns.pop_front();
         }
     }
 
-    /// The pictures since the last IDR, which is the first; none when something is missing.
-    #[must_use]
-    pub fn pictures(&self) -> &[AccessUnit] {
-        &self.pictures
+    /// Forgets what comes before the newest IDR that is older than `at_ns`.
+    fn forget_before(&mut self, at_ns: i64) {
+        let old = |p: &AccessUnit| p.keyframe && p.dts.as_nanos() <= at_ns;
+        let Some(first) = self.pictures.iter().rposition(old) else {
+            return;
+        };
+        for picture in self.pictures.drain(..first) {
+            self.bytes -= picture.data.len();
+        }
+    }
+
+    /// The pictures, of which the first is an IDR; none when something is missing.
+    pub fn pictures(&self) -> impl Iterator<Item = &AccessUnit> {
+        self.pictures.iter()
     }
 
     /// When the newest picture was captured, in nanoseconds of the anchor's clock.
@@ -108,31 +121,52 @@ mod tests {
         }
     }
 
+    const SECOND: i64 = 1_000_000_000;
+
+    fn held(gop: &Gop) -> Vec<i64> {
+        gop.pictures().map(|p| p.dts.as_millis()).collect()
+    }
+
     #[test]
     fn it_holds_what_can_be_decoded() {
         let mut gop = Gop::default();
-        gop.push(&picture(0, false));
-        assert!(gop.pictures().is_empty());
+        gop.push(0, &picture(0, false));
+        assert!(held(&gop).is_empty());
         for n in 1..=5 {
-            gop.push(&picture(n * 33, n == 1));
+            gop.push(0, &picture(n * 33, n == 1));
         }
-        assert_eq!(gop.pictures().len(), 5);
-        gop.push(&picture(200, true));
-        assert_eq!(gop.pictures().len(), 1);
+        assert_eq!(held(&gop).len(), 5);
         let mut lost = picture(233, false);
         lost.discontinuity = true;
-        gop.push(&lost);
-        gop.push(&picture(266, false));
-        assert!(gop.pictures().is_empty());
+        gop.push(0, &lost);
+        gop.push(0, &picture(266, false));
+        assert!(held(&gop).is_empty());
+    }
+
+    #[test]
+    fn it_begins_with_an_idr_that_is_old_enough() {
+        // An IDR each 500 ms, pictures 800 ms ahead of their time.
+        let mut gop = Gop::default();
+        for n in 0..100i64 {
+            let at_ms = n * 33;
+            gop.push((at_ms - 800) * 1_000_000, &picture(at_ms, n % 15 == 0));
+        }
+        let held = held(&gop);
+        let now_ms = 99 * 33 - 800;
+        assert!(
+            held[0] <= now_ms - 1_000 && held[0] > now_ms - 1_600,
+            "{held:?}"
+        );
+        assert_eq!(held[0] % (15 * 33), 0);
     }
 
     #[test]
     fn it_is_bounded() {
         let mut gop = Gop::default();
-        gop.push(&picture(0, true));
+        gop.push(0, &picture(0, true));
         for n in 1..5_000 {
-            gop.push(&picture(n * 33, false));
-            assert!(gop.pictures().len() <= MAX_PICTURES);
+            gop.push(100 * SECOND, &picture(n * 33, false));
+            assert!(gop.pictures.len() <= MAX_PICTURES);
         }
     }
 
@@ -148,7 +182,7 @@ mod tests {
             let mut gop = Gop::default();
             for n in 0..40i64 {
                 let jitter = (n * 7919) % 3;
-                gop.push(&picture(n * step_us / 1_000 + jitter, n == 0));
+                gop.push(0, &picture(n * step_us / 1_000 + jitter, n == 0));
             }
             assert_eq!(gop.frame_rate().num, rate);
         }

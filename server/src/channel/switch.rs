@@ -257,7 +257,8 @@ impl Switch {
     }
 
     /// The mode that the channel is in, or on its way to.
-    fn goal(&self) -> Mode {
+    #[must_use]
+    pub fn goal(&self) -> Mode {
         self.pending.map_or(self.mode, |pending| pending.mode)
     }
 

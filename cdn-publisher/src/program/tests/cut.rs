@@ -47,8 +47,20 @@ fn a_cut_waits_for_an_idr_and_leaves_no_gap_and_no_step_back() {
     sim.host(SOURCE, SECOND, 8, 20_000_000);
     mix(&mut sim, 2 * SECOND, 150, 200_000_000, &[0, 45, 110]);
     // Wanted after the first IDR was due: the cut is at the second one.
-    sim.script(3 * SECOND, Input::Show { source: MIX });
-    sim.script(5 * SECOND, Input::Show { source: SOURCE });
+    sim.script(
+        3 * SECOND,
+        Input::Show {
+            source: MIX,
+            gains: Vec::new(),
+        },
+    );
+    sim.script(
+        5 * SECOND,
+        Input::Show {
+            source: SOURCE,
+            gains: Vec::new(),
+        },
+    );
     let out = sim.collect(8 * SECOND);
     out.assert_invariants();
     assert!(largest_gap_ms(&out.video) <= 34);
@@ -80,7 +92,13 @@ fn a_source_that_comes_too_late_is_not_shown_and_asked_again() {
     let mut sim = Sim::ramp();
     sim.host(SOURCE, SECOND, 6, 0);
     mix(&mut sim, 2 * SECOND, 90, 450_000_000, &[0, 30, 60]);
-    sim.script(2 * SECOND, Input::Show { source: MIX });
+    sim.script(
+        2 * SECOND,
+        Input::Show {
+            source: MIX,
+            gains: Vec::new(),
+        },
+    );
     let out = sim.collect(5 * SECOND);
     out.assert_invariants();
     assert!(sources(&out.video).iter().all(|mix| !mix));
@@ -105,7 +123,13 @@ fn the_picture_stays_while_the_new_one_is_awaited() {
             gain: 0.0,
         },
     );
-    sim.script(2 * SECOND, Input::Show { source: MIX });
+    sim.script(
+        2 * SECOND,
+        Input::Show {
+            source: MIX,
+            gains: Vec::new(),
+        },
+    );
     let out = sim.collect(6 * SECOND);
     assert_eq!(out.cuts.len(), 1);
     assert!(out.video.last().unwrap().1.dts.as_millis() > 5_600);
@@ -172,10 +196,19 @@ fn an_idr_that_waits_already_is_used() {
         sim.arrives(SOURCE, unit, -800_000_000);
     }
     mix(&mut sim, SECOND, 150, 100_000_000, &[0, 30, 32, 60]);
-    sim.script(SECOND + SECOND + 200_000_000, Input::Show { source: MIX });
+    sim.script(
+        SECOND + SECOND + 200_000_000,
+        Input::Show {
+            source: MIX,
+            gains: Vec::new(),
+        },
+    );
     sim.script(
         SECOND + SECOND + 310_000_000,
-        Input::Show { source: SOURCE },
+        Input::Show {
+            source: SOURCE,
+            gains: Vec::new(),
+        },
     );
     let out = sim.collect(5 * SECOND);
     out.assert_invariants();
@@ -183,4 +216,30 @@ fn an_idr_that_waits_already_is_used() {
     assert_eq!(out.cuts.len(), 3, "{at:?}");
     // At the first IDR that is later than what was published; without those that waited it would be 1.5 s.
     assert!(at[2] - at[1] <= 520, "{at:?}");
+}
+
+#[test]
+fn gains_that_belong_to_a_picture_move_at_its_cut() {
+    let mut sim = Sim::ramp();
+    sim.host(SOURCE, SECOND, 5, 20_000_000);
+    mix(&mut sim, SECOND, 120, 200_000_000, &[0, 60, 90]);
+    let show = |source, gain| Input::Show {
+        source,
+        gains: vec![(SOURCE, gain)],
+    };
+    sim.script(2 * SECOND, show(MIX, 0.5));
+    let out = sim.collect(5 * SECOND);
+    out.assert_invariants();
+    let (_, _, audio_at) = out.cuts[1];
+    let half = |gain: f32| (gain - 0.5).abs() < 1e-3;
+    for (_, unit) in out.audio.iter().skip(20) {
+        for (at, frame) in ramp_frames(unit).into_iter().enumerate() {
+            let sample = unit.dts.ticks() + at as i64 * 64;
+            if sample < audio_at.ticks() {
+                assert_eq!(frame[1], 1.0, "before the cut");
+            } else if sample >= audio_at.ticks() + 480 && unit.dts.as_millis() < 5_000 {
+                assert!(half(frame[1]), "after the fade: {frame:?}");
+            }
+        }
+    }
 }

@@ -66,6 +66,7 @@ proptest! {
                 },
                 Event::Show(id) => Input::Show {
                     source: SourceId(id),
+                    gains: vec![(SourceId(id), 0.5)],
                 },
                 Event::Gain(id, gain) => Input::Gain {
                     source: SourceId(id),

@@ -242,7 +242,13 @@ impl Sim {
     /// `source` is attached and shown.
     pub(super) fn on_air(&mut self, at_ns: i64, source: SourceId) {
         self.script(at_ns, Input::Attach { source, gain: 1.0 });
-        self.script(at_ns, Input::Show { source });
+        self.script(
+            at_ns,
+            Input::Show {
+                source,
+                gains: Vec::new(),
+            },
+        );
     }
 
     /// `unit` arrives `after_ns` after its capture.

@@ -211,10 +211,9 @@ impl Stage {
         role == Role::Host || self.is_on_program(id)
     }
 
-    fn gain(&self, id: &str, role: Role) -> f32 {
+    fn gain(&self, id: &str, role: Role, mode: Mode) -> f32 {
         let controls = self.controls(id);
-        let heard =
-            role == Role::Host || (self.switch.mode() == Mode::Collab && self.is_on_program(id));
+        let heard = role == Role::Host || (mode == Mode::Collab && self.is_on_program(id));
         if heard && !controls.muted {
             controls.volume
         } else {
@@ -329,7 +328,9 @@ impl Task {
             None => None,
         };
         if let Some(source) = source {
-            self.feed(now, ProgramInput::Show { source });
+            // The voices of the mode that begins with this picture.
+            let gains = self.gains(self.stage.switch.goal());
+            self.feed(now, ProgramInput::Show { source, gains });
         }
     }
 
@@ -358,19 +359,22 @@ impl Task {
         self.announce();
     }
 
+    /// Moves the voices to where the present mode wants them, and again at the cut that is awaited.
     pub(super) fn set_gains(&mut self, now: Instant) {
-        let gains: Vec<_> = self
-            .state
-            .participants()
-            .iter()
-            .filter_map(|p| {
-                let source = self.sources.get(&SessionId(p.live?))?;
-                Some((*source, self.stage.gain(&p.id, p.role)))
-            })
-            .collect();
-        for (source, gain) in gains {
+        for (source, gain) in self.gains(self.stage.switch.mode()) {
             self.feed(now, ProgramInput::Gain { source, gain });
         }
+        self.show(now);
+    }
+
+    fn gains(&self, mode: Mode) -> Vec<(SourceId, f32)> {
+        let participants = self.state.participants().iter();
+        participants
+            .filter_map(|p| {
+                let source = self.sources.get(&SessionId(p.live?))?;
+                Some((*source, self.stage.gain(&p.id, p.role, mode)))
+            })
+            .collect()
     }
 
     /// How loud a participant who connects is.
@@ -378,7 +382,9 @@ impl Task {
         let mut participants = self.state.participants().iter();
         participants
             .find(|p| p.live == Some(session.0))
-            .map_or(0.0, |p| self.stage.gain(&p.id, p.role))
+            .map_or(0.0, |p| {
+                self.stage.gain(&p.id, p.role, self.stage.switch.mode())
+            })
     }
 
     /// Somebody asks for a mode.

@@ -101,10 +101,11 @@ impl Task {
             return;
         };
         let epoch_ns = self.epoch_ns();
+        let now_ns = self.deps.clock.timestamp(now).as_nanos();
         let Some(person) = self.stage.people.get_mut(&id) else {
             return;
         };
-        person.gop.push(unit);
+        person.gop.push(now_ns, unit);
         let greeted = self.stage.mixer.as_ref();
         if let Some(running) = greeted.filter(|r| r.configured.is_some())
             && (unit.keyframe || person.told.is_some())
@@ -230,7 +231,7 @@ impl Task {
                 input: person.input,
                 name: id.clone(),
             });
-            for unit in person.gop.pictures().to_vec() {
+            for unit in person.gop.pictures().cloned().collect::<Vec<_>>() {
                 tell_picture(process, person, &unit, epoch_ns);
             }
         }
@@ -277,7 +278,7 @@ impl Task {
             return configure;
         };
         configure.frame_rate = gop.frame_rate();
-        if let Some(CodecConfig::H264(avc)) = gop.pictures().first().map(|p| &p.track.config) {
+        if let Some(CodecConfig::H264(avc)) = gop.pictures().last().map(|p| &p.track.config) {
             (configure.width, configure.height) = (even(avc.width), even(avc.height));
             configure.profile = match avc.profile_level() {
                 [77, ..] => Profile::Main,
