@@ -50,7 +50,7 @@ pub(super) fn build(config: &Configure, grid: &Grid) -> Result<gst::Element, Err
     let kbps = (config.bitrate_bps / 1_000).max(1);
     match name {
         "x264enc" => {
-            let speed = config.speed.as_deref().unwrap_or("veryfast");
+            let speed = config.speed.as_deref().unwrap_or("superfast");
             super::set_str(&element, "speed-preset", speed)?;
             super::set_str(&element, "tune", "zerolatency")?;
             element.set_property("bitrate", kbps);
