@@ -20,6 +20,9 @@ use speaker::Speaker;
 /// A picture older than this is not live any more, in nanoseconds: half a second.
 const LIVE_NS: i64 = 500_000_000;
 
+/// A decoder whose newest picture is at most this much older than what is composed keeps up, in nanoseconds: 100 ms.
+const CAUGHT_UP_NS: i64 = 100_000_000;
+
 /// What the anchor says, as far as it concerns the picture.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
@@ -97,6 +100,8 @@ pub struct Director {
     transition_ns: i64,
     inputs: BTreeMap<u32, Input>,
     scene: Scene,
+    /// A scene has come.
+    directed: bool,
     speaker: Speaker,
     animation: Animation,
 }
@@ -114,6 +119,7 @@ impl Director {
             transition_ns: i64::from(config.layout_transition_ms) * 1_000_000,
             inputs: BTreeMap::new(),
             scene: Scene::default(),
+            directed: false,
             speaker: Speaker::default(),
             animation: Animation::default(),
         }
@@ -140,6 +146,7 @@ impl Director {
                     }
                 }
                 self.scene = scene;
+                self.directed = true;
             }
             Command::Levels(levels) => self.speaker.hear(now_ns, &levels, &self.scene.order),
         }
@@ -194,6 +201,17 @@ impl Director {
             slate: tiles.is_empty(),
             tiles,
         }
+    }
+
+    /// Everybody in the scene can be seen as they were at a program time. Before that, what is composed shows holes that
+    /// are the mixer's, not theirs.
+    #[must_use]
+    pub fn has_caught_up(&self, at_ns: i64) -> bool {
+        let seen = |input: &u32| {
+            let newest = self.inputs.get(input).and_then(|entry| entry.newest_ns);
+            newest.is_some_and(|newest| newest.saturating_add(CAUGHT_UP_NS) >= at_ns)
+        };
+        self.directed && self.scene.order.iter().all(seen)
     }
 
     /// What the tile of an input shows at a program time; `None` when there is no such input.

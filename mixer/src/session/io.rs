@@ -155,6 +155,11 @@ impl Writer {
         self.broken.load(Ordering::Relaxed)
     }
 
+    /// The next picture shall be a keyframe.
+    pub(super) fn request_keyframe(&self) {
+        self.keyframe.store(true, Ordering::Relaxed);
+    }
+
     /// Whether an IDR is needed after dropped pictures; asked once.
     pub(super) fn take_keyframe_request(&self) -> bool {
         self.keyframe.swap(false, Ordering::Relaxed)

@@ -11,10 +11,24 @@ use crate::pipeline::{Failure, Output, Stage};
 /// Failures that wait to be looked after; further ones say the same.
 const MAX_FAILURES: usize = 32;
 
+/// The first picture is held back until everybody can be seen, but no longer than this, in nanoseconds of program time.
+const OPENING_NS: i64 = 1_000_000_000;
+
+/// The output before its first picture.
+#[derive(Debug, Default)]
+struct Opening {
+    open: bool,
+    /// Program time of the first composed picture.
+    since_ns: Option<i64>,
+    config: Option<media::h264::Config>,
+    asked: bool,
+}
+
 /// The director behind a lock, and where output goes.
 pub(super) struct Studio {
     director: Mutex<Director>,
     failures: Mutex<Vec<Failure>>,
+    opening: Mutex<Opening>,
     writer: Arc<Writer>,
 }
 
@@ -23,6 +37,7 @@ impl Studio {
         Self {
             director: Mutex::new(director),
             failures: Mutex::default(),
+            opening: Mutex::default(),
             writer,
         }
     }
@@ -54,10 +69,35 @@ impl Stage for Studio {
     }
 
     fn output(&self, output: Output) {
-        self.writer.send(match output {
-            Output::Config(config) => FromMixer::VideoConfig(config),
-            Output::Picture(unit) => FromMixer::Picture(unit),
-        });
+        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        match output {
+            Output::Config(config) if opening.open => {
+                self.writer.send(FromMixer::VideoConfig(config));
+            }
+            Output::Config(config) => opening.config = Some(config),
+            Output::Picture(unit) => {
+                if !opening.open {
+                    let since_ns = *opening.since_ns.get_or_insert(unit.pts_ns);
+                    let ready = unit.pts_ns.saturating_sub(since_ns) >= OPENING_NS
+                        || self.director().has_caught_up(unit.pts_ns);
+                    if !ready {
+                        return;
+                    }
+                    // The first picture that is sent is an IDR; if this is none, the next one will be.
+                    if !unit.keyframe {
+                        if !std::mem::replace(&mut opening.asked, true) {
+                            self.writer.request_keyframe();
+                        }
+                        return;
+                    }
+                    opening.open = true;
+                    if let Some(config) = opening.config.take() {
+                        self.writer.send(FromMixer::VideoConfig(config));
+                    }
+                }
+                self.writer.send(FromMixer::Picture(unit));
+            }
+        }
     }
 
     fn failed(&self, failure: Failure) {
