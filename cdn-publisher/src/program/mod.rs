@@ -278,7 +278,10 @@ impl Program {
     /// When to call [`Program::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let cut = self.entry_ns().filter(|_| self.live != self.wanted);
+        let running = matches!(self.sound, Sound::Running(_));
+        let cut = self
+            .entry_ns()
+            .filter(|_| running && self.live != self.wanted);
         let start = self
             .first_sound_ns()
             .map(|at| at.saturating_add(nanos(START_WAIT)));

@@ -159,12 +159,11 @@ impl VideoInput {
         waiting.find(|picture| enters(picture)).map(|p| p.dts_ns)
     }
 
-    /// Forgets what waits before the IDR at `entry_ns`.
+    /// Forgets what waits before the IDR at `entry_ns`, whatever its time: runs may overlap.
     pub(super) fn skip_to(&mut self, entry_ns: i64) {
-        let before = |(_, picture): &(u64, Picture)| {
-            picture.dts_ns < entry_ns || (picture.dts_ns == entry_ns && !picture.unit.keyframe)
-        };
-        let count = self.queue.iter().take_while(|entry| before(entry)).count();
+        let is_entry =
+            |(_, picture): &(u64, Picture)| picture.unit.keyframe && picture.dts_ns == entry_ns;
+        let count = self.queue.iter().position(is_entry).unwrap_or_default();
         self.forget_front(count);
     }
 
