@@ -177,13 +177,17 @@ fn assert_nobody_noticed(recording: &Recording) -> anyhow::Result<()> {
     tracks::on_the_sample_clock(&found.audio)?;
     tracks::contiguous(&found.audio)?;
     decode::without_errors(&recording.file)?;
-    assert!(
-        largest_step_ms(&found.video) <= 35,
-        "a gap of {} ms in the picture",
-        largest_step_ms(&found.video)
-    );
-
     let drawn = drawn(recording)?;
+    // The clip's sound is 8 ms longer than its picture: where the host starts over, the step is the host's own.
+    let starts_over = |at: usize| drawn.numbers.get(at + 1) < drawn.numbers.get(at);
+    for (at, pair) in found.video.windows(2).enumerate() {
+        let step_ms = pair[1].dts_ms - pair[0].dts_ms;
+        assert!(
+            step_ms <= 35 || (starts_over(at) && step_ms <= 45),
+            "a gap of {step_ms} ms before picture {}",
+            at + 1
+        );
+    }
     let frames = CLIP_S * FPS;
     let (mut unreadable, mut skipped, mut repeated) = (0, 0, 0);
     let mut last: Option<u32> = None;
