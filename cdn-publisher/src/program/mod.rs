@@ -278,14 +278,18 @@ impl Program {
     /// When to call [`Program::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let running = matches!(self.sound, Sound::Running(_));
-        let cut = self
-            .entry_ns()
-            .filter(|_| running && self.live != self.wanted);
-        let start = self
-            .first_sound_ns()
-            .map(|at| at.saturating_add(nanos(START_WAIT)));
-        let start = start.filter(|_| matches!(self.sound, Sound::Waiting(_)));
+        let (cut, start) = match &self.sound {
+            // By the same picture as in `start`: an IDR behind it may be older.
+            Sound::Waiting(_) => {
+                let picture = self.source(self.wanted);
+                let sound = self.first_sound_ns();
+                (
+                    picture.and_then(|source| source.video.next_due_ns()),
+                    sound.map(|at| at.saturating_add(nanos(START_WAIT))),
+                )
+            }
+            Sound::Running(_) => (self.entry_ns().filter(|_| self.live != self.wanted), None),
+        };
         [self.next_sound_ns(), self.next_picture_ns(), cut, start]
             .into_iter()
             .flatten()
@@ -326,12 +330,6 @@ impl Program {
     pub fn levels(&self) -> impl Iterator<Item = (SourceId, Levels)> + '_ {
         let sources = self.sources.iter().filter(|s| s.detached_ns.is_none());
         sources.filter_map(|source| Some((source.id, source.levels()?)))
-    }
-
-    /// The source whose pictures are being published.
-    #[must_use]
-    pub fn shown(&self) -> Option<SourceId> {
-        self.live
     }
 
     fn attach(&mut self, id: SourceId, gain: f32) -> Result<(), Error> {
