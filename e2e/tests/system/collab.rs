@@ -374,6 +374,40 @@ async fn the_guest_is_heard_in_collab_and_only_there() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_guest_who_comes_before_the_host_is_heard() -> anyhow::Result<()> {
+    let options = Options::default().set("mixer", "latency_ms = 300");
+    let anchor = Anchor::start_with(options).await?;
+    anchor.create_channel("demo", &[]).await?;
+    let viewer = FlvViewer::connect(&anchor.flv("demo")).await?;
+    let guest = anchor.whip("demo?participant=guest&role=guest");
+    let guest = whip::ffmpeg(&guest, &guest_clip()?, true)?;
+    let host = anchor.whip("demo?participant=host&role=host");
+    eventually("guest", SOON, async || {
+        let guest = anchor.get("/api/v1/channels/demo/participants").await?;
+        ensure!(guest["items"][0]["state"] == "live", "{guest}");
+        Ok(())
+    })
+    .await?;
+    let host = whip::ffmpeg(&host, &host_clip()?, true)?;
+    viewer.wait_for_pictures(30, SOON).await?;
+    let show = Show {
+        anchor,
+        viewer,
+        host,
+        guest,
+    };
+    show.switch("collab").await?;
+    let seen = show.viewer.pictures();
+    show.viewer.wait_for_pictures(seen + 45, SOON).await?;
+    let recording = Recording::of(&show.viewer.tags())?;
+    let last = recording.tracks.audio.last().context("sound")?.pts_s();
+    let start = recording.sound_start_s()?;
+    let level = guest_level(&recording.sound(1)?, last - start - 0.5);
+    assert!((level - 0.2).abs() < 0.03, "{level:.3}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_mixer_that_dies_or_stalls_leaves_the_host_on_air() -> anyhow::Result<()> {
     let show = Show::start(Options::default(), &[]).await?;
     show.switch("collab").await?;

@@ -699,6 +699,16 @@ impl Task {
             video_dts: None,
             audio_dts: None,
         });
+        // Guests may have come before the host.
+        let waiting: Vec<(SessionId, SourceId)> = self
+            .sources
+            .iter()
+            .map(|(session, source)| (*session, *source))
+            .collect();
+        for (session, source) in waiting {
+            let gain = self.gain_of(session);
+            self.feed(now, ProgramInput::Attach { source, gain });
+        }
         info!("program started");
     }
 
@@ -708,7 +718,6 @@ impl Task {
             running.publisher.shutdown(FLUSH).await;
             info!("program ended");
         }
-        self.sources.clear();
         self.announce();
     }
 
@@ -797,7 +806,7 @@ impl Task {
     }
 
     fn is_on_air(&self, participant: &state::Participant) -> bool {
-        let alone = self.stage.view().mode == Mode::Solo;
+        let alone = self.stage.mode() == Mode::Solo;
         participant.live.is_some()
             && (participant.role == Role::Host
                 || (!alone && self.stage.is_on_program(&participant.id)))

@@ -143,8 +143,7 @@ impl Supervisor {
     }
 
     /// It delivers pictures.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
+    fn is_up(&self) -> bool {
         matches!(self.state, State::Up { .. })
     }
 

@@ -135,10 +135,6 @@ pub struct StageView {
     pub layout: Layout,
     /// Who is in the mix, in this order; everybody when empty.
     pub order: Vec<ParticipantId>,
-    /// A mixer delivers pictures.
-    pub mixer_up: bool,
-    /// The process of the mixer.
-    pub mixer_pid: Option<u32>,
     /// The newest switches, oldest first.
     pub history: Vec<SwitchRecord>,
     /// Switches since the channel began.
@@ -190,8 +186,6 @@ impl Stage {
             shown: self.switch.shown(),
             layout: self.layout.clone(),
             order: self.order.clone().unwrap_or_default(),
-            mixer_up: self.supervisor.is_up(),
-            mixer_pid: self.mixer.as_ref().map(|mixer| mixer.process.pid()),
             history: self.history.iter().cloned().collect(),
             switches: self.switches,
         }
@@ -229,6 +223,11 @@ impl Stage {
         {
             debug!("the mixer does not read");
         }
+    }
+
+    /// What feeds the program by the channel's mode.
+    pub(super) fn mode(&self) -> Mode {
+        self.switch.mode()
     }
 
     /// A mixer runs, or is being started.
