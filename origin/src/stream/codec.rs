@@ -24,6 +24,9 @@ pub(crate) struct Header {
     pub(crate) body: Bytes,
     /// Not yet sent to viewers inline.
     pub(crate) pending: bool,
+    /// Its pictures look like those before to everything but the decoder: the parameter sets go into the keyframes, and
+    /// viewers who are here already get no sequence header. See [`Header::keyframe`].
+    pub(crate) in_band: bool,
 }
 
 /// What `onMetaData` of the publisher says about the tracks that will come.
@@ -42,7 +45,11 @@ impl Codecs {
             return Ok(());
         }
         let config = Config::H264(h264::Config::from_avcc(record)?);
-        self.video = Some(Header::new(TrackId(0), config, Rate::VIDEO, body));
+        let mut header = Header::new(TrackId(0), config, Rate::VIDEO, body);
+        header.in_band = self.video.as_ref().is_some_and(|known| {
+            (known.in_band || !known.pending) && known.is_alike(&header.track.config)
+        });
+        self.video = Some(header);
         Ok(())
     }
 
@@ -173,6 +180,40 @@ impl Header {
             track: Arc::new(Track { id, config, rate }),
             body: Bytes::copy_from_slice(body),
             pending: true,
+            in_band: false,
+        }
+    }
+
+    /// Same size and profile: a decoder that is set up for one takes the other after its parameter sets.
+    fn is_alike(&self, other: &Config) -> bool {
+        let (Config::H264(own), Config::H264(other)) = (&self.track.config, other) else {
+            return false;
+        };
+        let looks = |config: &h264::Config| {
+            let [profile, ..] = config.profile_level();
+            (config.width, config.height, profile)
+        };
+        looks(own) == looks(other)
+    }
+
+    /// The body of a keyframe's tag as viewers get it: with the parameter sets, where those are carried in band.
+    ///
+    /// Players set up their decoder anew at a sequence header, and common ones lose the last pictures before it (mpegts.js
+    /// 1.8 keeps up to two back, and media source extensions then drop them): a hole at which playback stops. A player that
+    /// keeps its old configuration puts that before every keyframe, so each one brings the valid sets.
+    pub(crate) fn keyframe(&self, body: &Bytes) -> Bytes {
+        /// Frame type and codec, packet type, composition time.
+        const PREFIX_BYTES: usize = 5;
+        let Config::H264(config) = &self.track.config else {
+            return body.clone();
+        };
+        match body.split_at_checked(PREFIX_BYTES) {
+            Some((prefix, pictures)) if self.in_band => {
+                let sets = std::iter::once(&config.sps).chain(&config.pps);
+                let sets = h264::to_avcc(sets.map(AsRef::as_ref));
+                [prefix, &sets, pictures].concat().into()
+            }
+            _ => body.clone(),
         }
     }
 }

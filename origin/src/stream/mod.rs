@@ -8,7 +8,8 @@
 //!   startable only when its tracks are known (or have had [`TRACKS_WAIT`] to appear).
 //! - Per track DTS strictly increase over publishers ([`timeline`]); after a change of publisher the first media is a
 //!   keyframe.
-//! - The sequence header of a new configuration precedes its first unit, for viewers who are there already too.
+//! - The sequence header of a new configuration precedes its first unit, for viewers who are there already too; one of
+//!   the same size and profile reaches those in its keyframes instead ([`codec::Header::keyframe`]).
 //!
 //! Queues: the batch ring is bounded by its `Limits` (old batches go, slow viewers skip to the newest keyframe);
 //! outputs are drained by the shell after every call.
@@ -390,7 +391,12 @@ impl Stream {
         if begins {
             self.begin_gop(now, placed.dts_ms);
         }
-        self.write(now, lane, placed.dts_ms, tag.kind, &tag.body);
+        let sets = self.codecs.video.as_ref();
+        let written = match sets.filter(|_| lane == Lane::Video && keyframe) {
+            Some(header) => &header.keyframe(&tag.body),
+            None => &tag.body,
+        };
+        self.write(now, lane, placed.dts_ms, tag.kind, written);
         self.emit_unit(lane, placed.dts_ms, body);
     }
 
@@ -423,6 +429,9 @@ impl Stream {
             return;
         };
         header.pending = false;
+        if header.in_band {
+            return;
+        }
         let body = header.body.clone();
         // Before the first start there is nobody to tell: the prelude brings it.
         if self.gop.is_some() {

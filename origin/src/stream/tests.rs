@@ -11,6 +11,13 @@ const AVCC: &[u8] = &[
     1, 0, 5, 0x68, 0xcb, 0x83, 0xcb, 0x20,
 ];
 
+/// 320 × 180.
+const SMALL_AVCC: &[u8] = &[
+    0x01, 0x42, 0xc0, 0x0c, 0xff, 0xe1, 0x00, 0x17, 0x67, 0x42, 0xc0, 0x0c, 0xda, 0x05, 0x06, 0x7e,
+    0x7c, 0x04, 0x40, 0x00, 0x00, 0x03, 0x00, 0x40, 0x00, 0x00, 0x0c, 0x83, 0xc5, 0x0a, 0xa8, 0x01,
+    0x00, 0x04, 0x68, 0xce, 0x0f, 0xc8,
+];
+
 fn start() -> Instant {
     crate::clock::now()
 }
@@ -420,6 +427,64 @@ fn a_new_configuration_reaches_viewers_inline_and_late_ones_in_the_prelude() {
             .iter()
             .all(|asc| asc.as_ref() == [0x12, 0x10])
     );
+}
+
+/// Changes the configuration of the video; gives the sequence headers that a viewer has seen, those that one who comes
+/// now sees, and the NAL unit types of the first picture of the new configuration.
+fn change(record: &[u8]) -> (usize, Vec<Bytes>, Vec<u8>) {
+    let mut rig = Rig::new(Config::default());
+    let mut viewer = Viewer::default();
+    rig.publish(P1);
+    rig.run(P1, 0, 1_000, 1_000);
+    viewer.read(&mut rig);
+    let body = VideoBody::AvcConfig(Bytes::copy_from_slice(record)).to_bytes();
+    rig.tag(P1, tag(TagKind::Video, 1_000, body));
+    let slice = media::h264::to_avcc([&[0x65, 1, 2, 3][..]]);
+    let idr = VideoBody::Avc {
+        keyframe: true,
+        composition_ms: 0,
+        data: slice.clone(),
+    };
+    rig.tag(P1, tag(TagKind::Video, 1_000, idr.to_bytes()));
+    rig.advance(ms(500));
+    viewer.read(&mut rig);
+    let mut late = Viewer::default();
+    late.read(&mut rig);
+    assert_eq!(rig.units.last().map(|unit| &unit.data), Some(&slice));
+    let headers = |viewer: &Viewer| -> Vec<Bytes> {
+        let video = viewer.tags.iter().filter(|tag| tag.kind == TagKind::Video);
+        let headers = video.filter(|tag| tag.is_sequence_header());
+        headers.map(|tag| tag.body.slice(5..)).collect()
+    };
+    let newest = viewer
+        .tags
+        .iter()
+        .rfind(|tag| tag.kind == TagKind::Video && tag.timestamp_ms == 1_000)
+        .expect("the picture");
+    let Ok(VideoBody::Avc { data, .. }) = VideoBody::parse(&newest.body) else {
+        panic!("a picture");
+    };
+    let kinds = media::h264::avcc_nals(&data)
+        .map(|nal| media::h264::nal_unit_type(&nal.expect("NAL unit")))
+        .collect();
+    (headers(&viewer).len(), headers(&late), kinds)
+}
+
+#[test]
+fn a_configuration_that_looks_the_same_comes_in_its_keyframes() {
+    let mut other_level = AVCC.to_vec();
+    (other_level[3], other_level[11]) = (0x1f, 0x1f);
+    let (headers, late, kinds) = change(&other_level);
+    assert_eq!(headers, 1, "no new sequence header");
+    assert_eq!(kinds, [7, 8, 5], "parameter sets before the picture");
+    assert_eq!(late, [other_level], "who comes now is told at the start");
+}
+
+#[test]
+fn another_size_is_announced_by_a_sequence_header() {
+    let (headers, late, kinds) = change(SMALL_AVCC);
+    assert_eq!((headers, kinds), (2, vec![5]));
+    assert_eq!(late, [SMALL_AVCC]);
 }
 
 #[test]
