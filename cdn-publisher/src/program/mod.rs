@@ -104,6 +104,8 @@ pub enum Input {
         source: SourceId,
         /// The gains that belong to that picture: they are set at the cut. Sources left out keep theirs.
         gains: Vec<(SourceId, f32)>,
+        /// Pictures captured earlier do not count: they show something else. On the anchor's clock.
+        not_before: Option<Timestamp>,
     },
     /// A source is heard at another gain, reached over [`GAIN_RAMP`].
     Gain {
@@ -166,6 +168,8 @@ pub struct Program {
     sources: Vec<Source>,
     /// Whose pictures are wanted.
     wanted: Option<SourceId>,
+    /// Those that were captured earlier are not.
+    not_before_ns: Option<i64>,
     /// What is set when they come.
     gains: Vec<(SourceId, f32)>,
     /// Whose pictures are being published: `wanted` from its first IDR on.
@@ -210,6 +214,7 @@ impl Program {
             codecs,
             sources: Vec::new(),
             wanted: None,
+            not_before_ns: None,
             gains: Vec::new(),
             live: None,
             sound: Sound::Waiting(Some(encoder)),
@@ -227,7 +232,11 @@ impl Program {
     pub fn handle(&mut self, now: Instant, input: Input) -> Result<(), Error> {
         let result = match input {
             Input::Attach { source, gain } => self.attach(source, gain),
-            Input::Show { source, gains } => self.show(source, gains),
+            Input::Show {
+                source,
+                gains,
+                not_before,
+            } => self.show(source, gains, not_before),
             Input::Gain { source, gain } => self.attached(source).map(|s| s.set_gain(gain)),
             Input::Unit { source, unit } => self.unit(now, source, unit),
             Input::Detach { source } => self.detach(now, source),
@@ -346,9 +355,15 @@ impl Program {
         Ok(())
     }
 
-    fn show(&mut self, id: SourceId, gains: Vec<(SourceId, f32)>) -> Result<(), Error> {
+    fn show(
+        &mut self,
+        id: SourceId,
+        gains: Vec<(SourceId, f32)>,
+        not_before: Option<Timestamp>,
+    ) -> Result<(), Error> {
         self.attached(id)?;
         self.wanted = Some(id);
+        self.not_before_ns = not_before.map(|at| at.as_nanos().saturating_sub(self.epoch_ns));
         self.gains = gains;
         if self.live == self.wanted {
             self.set_gains();
@@ -479,9 +494,11 @@ impl Program {
         }
     }
 
-    /// When the wanted source can enter: at its first queued IDR that is later than every published picture.
+    /// When the wanted source can enter: at its first queued IDR that is later than every published picture and shows what
+    /// is wanted.
     fn entry_ns(&self) -> Option<i64> {
-        let after = self.timeline.last_ns();
+        let too_early = self.not_before_ns.map(|at| at.saturating_sub(1));
+        let after = self.timeline.last_ns().max(too_early);
         self.source(self.wanted)?.video.keyframe_after(after)
     }
 

@@ -21,6 +21,9 @@ pub struct Scene {
     /// What is shown while `order` is empty; the background alone when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slate: Option<Slate>,
+    /// Without a transition: nobody sees the mix yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_once: bool,
 }
 
 /// An arrangement of tiles.

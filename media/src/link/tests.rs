@@ -51,14 +51,16 @@ fn scene() -> impl Strategy<Value = Scene> {
         proptest::option::of("#[0-9a-f]{6}"),
         proptest::option::of(".*"),
         proptest::option::of((proptest::option::of(".*"), proptest::option::of(".*"))),
+        any::<bool>(),
     )
         .prop_map(
-            |(name, tiles, order, background, background_image, slate)| Scene {
+            |(name, tiles, order, background, background_image, slate, at_once)| Scene {
                 layout: Layout { name, tiles },
                 order,
                 background,
                 background_image,
                 slate: slate.map(|(text, image)| Slate { text, image }),
+                at_once,
             },
         )
 }

@@ -264,7 +264,12 @@ impl Director {
             }
         };
         let tiles = arrange(&self.scene.layout, &in_picture, speaker, self.picture);
-        self.animation.head_for(tiles, now_ns, self.transition_ns);
+        let transition_ns = if self.scene.at_once {
+            0
+        } else {
+            self.transition_ns
+        };
+        self.animation.head_for(tiles, now_ns, transition_ns);
     }
 }
 

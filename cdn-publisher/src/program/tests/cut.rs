@@ -1,6 +1,6 @@
 //! Cuts from one source to another, and voices that come and go.
 
-use media::AccessUnit;
+use media::{AccessUnit, Timestamp};
 
 use super::super::{Input, SourceId};
 use super::support::*;
@@ -52,6 +52,7 @@ fn a_cut_waits_for_an_idr_and_leaves_no_gap_and_no_step_back() {
         Input::Show {
             source: MIX,
             gains: Vec::new(),
+            not_before: None,
         },
     );
     sim.script(
@@ -59,6 +60,7 @@ fn a_cut_waits_for_an_idr_and_leaves_no_gap_and_no_step_back() {
         Input::Show {
             source: SOURCE,
             gains: Vec::new(),
+            not_before: None,
         },
     );
     let out = sim.collect(8 * SECOND);
@@ -97,6 +99,7 @@ fn a_source_that_comes_too_late_is_not_shown_and_asked_again() {
         Input::Show {
             source: MIX,
             gains: Vec::new(),
+            not_before: None,
         },
     );
     let out = sim.collect(5 * SECOND);
@@ -128,6 +131,7 @@ fn the_picture_stays_while_the_new_one_is_awaited() {
         Input::Show {
             source: MIX,
             gains: Vec::new(),
+            not_before: None,
         },
     );
     let out = sim.collect(6 * SECOND);
@@ -201,6 +205,7 @@ fn an_idr_that_waits_already_is_used() {
         Input::Show {
             source: MIX,
             gains: Vec::new(),
+            not_before: None,
         },
     );
     sim.script(
@@ -208,6 +213,7 @@ fn an_idr_that_waits_already_is_used() {
         Input::Show {
             source: SOURCE,
             gains: Vec::new(),
+            not_before: None,
         },
     );
     let out = sim.collect(5 * SECOND);
@@ -226,6 +232,7 @@ fn gains_that_belong_to_a_picture_move_at_its_cut() {
     let show = |source, gain| Input::Show {
         source,
         gains: vec![(SOURCE, gain)],
+        not_before: None,
     };
     sim.script(2 * SECOND, show(MIX, 0.5));
     let out = sim.collect(5 * SECOND);
@@ -242,4 +249,26 @@ fn gains_that_belong_to_a_picture_move_at_its_cut() {
             }
         }
     }
+}
+
+#[test]
+fn a_picture_from_before_what_is_wanted_is_not_shown() {
+    let mut sim = Sim::ramp();
+    sim.host(SOURCE, SECOND, 8, 20_000_000);
+    // An IDR every half second; the mix shows what is wanted from 3.1 s on.
+    let idrs: Vec<i64> = (0..10).map(|n| n * 15).collect();
+    mix(&mut sim, 2 * SECOND, 150, 20_000_000, &idrs);
+    sim.script(
+        3 * SECOND + 110_000_000,
+        Input::Show {
+            source: MIX,
+            gains: Vec::new(),
+            not_before: Some(Timestamp::from_nanos(EPOCH_NS + 3 * SECOND + 100_000_000)),
+        },
+    );
+    let out = sim.collect(6 * SECOND);
+    out.assert_invariants();
+    let first = sources(&out.video).iter().position(|of_mix| *of_mix);
+    let at = out.video[first.expect("a cut")].1.dts.as_nanos();
+    assert!((at - 3_500_000_000).abs() < 40_000_000, "{at}");
 }

@@ -67,6 +67,7 @@ proptest! {
                 Event::Show(id) => Input::Show {
                     source: SourceId(id),
                     gains: vec![(SourceId(id), 0.5)],
+            not_before: None,
                 },
                 Event::Gain(id, gain) => Input::Gain {
                     source: SourceId(id),

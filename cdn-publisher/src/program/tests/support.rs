@@ -247,6 +247,7 @@ impl Sim {
             Input::Show {
                 source,
                 gains: Vec::new(),
+                not_before: None,
             },
         );
     }

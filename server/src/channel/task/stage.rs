@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use cdn_publisher::SourceId;
 use cdn_publisher::program::Input as ProgramInput;
-use media::link::{Configure, ToMixer};
+use media::link::{Configure, Scene, ToMixer};
 use media::{Timestamp, Track};
 use signaling::types::{EventBody, Invalid, Layout, LayoutName, Participant, ParticipantId};
 use signaling::types::{ParticipantPatch, SwitchRecord, SwitchReport};
@@ -96,6 +96,10 @@ struct MixerRun {
     configured: Option<Configure>,
     /// Its output as a source of the program, from its first configuration on.
     output: Option<(SourceId, Arc<Track>)>,
+    /// What it was told to show last.
+    scene: Option<Scene>,
+    /// When that was told while the mix was not on air: pictures from before show something else.
+    staged: Option<Timestamp>,
 }
 
 /// See the module documentation.
@@ -299,7 +303,7 @@ impl Task {
             }
             switch::Output::Show(picture) => {
                 self.stage.wanted = Some(picture);
-                self.set_scene();
+                self.set_scene(now);
                 self.show(now);
             }
             switch::Output::ModeChanged(mode, report) => self.mode_changed(now, mode, report),
@@ -329,7 +333,14 @@ impl Task {
         if let Some(source) = source {
             // The voices of the mode that begins with this picture.
             let gains = self.gains(self.stage.switch.goal());
-            self.feed(now, ProgramInput::Show { source, gains });
+            let mixer = self.stage.mixer.as_ref();
+            let mixer = mixer.filter(|_| self.stage.wanted == Some(Picture::Mix));
+            let show = ProgramInput::Show {
+                source,
+                gains,
+                not_before: mixer.and_then(|running| running.staged),
+            };
+            self.feed(now, show);
         }
     }
 
@@ -448,7 +459,7 @@ impl Task {
             }
         }
         self.stage.layout = layout.clone();
-        self.set_scene();
+        self.set_scene(clock::now());
         self.send(EventBody::LayoutChanged(layout.clone()));
         self.announce();
         Ok(layout)
@@ -529,7 +540,7 @@ impl Task {
             guests: guests.count(),
         };
         self.stage.switch.handle(now, present);
-        self.set_scene();
+        self.set_scene(now);
     }
 
     /// The program was cut to a source.

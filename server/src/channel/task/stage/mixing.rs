@@ -19,11 +19,27 @@ use crate::mixer::supervisor;
 use crate::sfu::SessionId;
 
 impl Task {
-    /// Tells the mixer what the picture is made of.
-    pub(super) fn set_scene(&self) {
-        if self.stage.mixer.is_some() {
-            self.stage.say(ToMixer::Scene(self.scene()));
+    /// Tells the mixer what the picture is made of. While the mix is not on air that is so at once, and a cut to it waits
+    /// for a picture that shows it: the program is behind by its delay, and would show the old scene for so long.
+    pub(super) fn set_scene(&mut self, now: Instant) {
+        if self.stage.mixer.is_none() {
+            return;
         }
+        let scene = self.scene();
+        let on_air = self.stage.switch.shown() == Some(Picture::Mix);
+        let at = self.deps.clock.timestamp(now);
+        let Some(running) = self.stage.mixer.as_mut() else {
+            return;
+        };
+        if running.configured.is_none() || running.scene.as_ref() == Some(&scene) {
+            return;
+        }
+        running.staged = (!on_air).then_some(at).or(running.staged);
+        running.scene = Some(scene.clone());
+        self.stage.say(ToMixer::Scene(link::Scene {
+            at_once: !on_air,
+            ..scene
+        }));
     }
 
     fn scene(&self) -> link::Scene {
@@ -70,6 +86,7 @@ impl Task {
                 text: text(&config.slate_text),
                 image: text(&config.slate_image),
             }),
+            at_once: false,
         }
     }
 
@@ -168,6 +185,8 @@ impl Task {
                     process,
                     configured: None,
                     output: None,
+                    scene: None,
+                    staged: None,
                 });
             }
             Err(error) => {
@@ -235,7 +254,8 @@ impl Task {
                 tell_picture(process, person, &unit, epoch_ns);
             }
         }
-        process.say(ToMixer::Scene(scene));
+        process.say(ToMixer::Scene(scene.clone()));
+        running.scene = Some(scene);
         running.configured = Some(configure);
         // Who has sent nothing decodable since is asked for a keyframe.
         let blind: Vec<SessionId> = self
