@@ -9,6 +9,8 @@ pub struct Moving {
     pub tile: Tile,
     /// 0 is invisible, 1 is opaque.
     pub opacity: f64,
+    /// Where it is going; for a tile that leaves, where it was.
+    pub settled: Rect,
 }
 
 /// A transition in program time. Its end is its target.
@@ -47,6 +49,7 @@ impl Animation {
             let rest = |tile: &Tile| Moving {
                 tile: *tile,
                 opacity: 1.0,
+                settled: tile.rect,
             };
             return self.to.iter().map(rest).collect();
         }
@@ -68,6 +71,7 @@ impl Animation {
                 Moving {
                     tile: *tile,
                     opacity: progress,
+                    settled: tile.rect,
                 },
                 |before| Moving {
                     tile: Tile {
@@ -75,6 +79,7 @@ impl Animation {
                         ..*tile
                     },
                     opacity: before.opacity + (1.0 - before.opacity) * progress,
+                    settled: tile.rect,
                 },
             )
         });
@@ -138,6 +143,7 @@ mod tests {
             input,
             rect,
             fit: Fit::Cover,
+            inset: false,
         }
     }
 

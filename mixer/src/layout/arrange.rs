@@ -16,7 +16,7 @@ pub fn arrange(layout: &Layout, order: &[u32], speaker: Option<u32>, picture: Si
         height: even(picture.height).max(16),
     };
     match layout.name {
-        LayoutName::Grid => cover(order, grid(order.len(), whole(picture), gap(picture))),
+        LayoutName::Grid => cover(order, grid(order.len(), picture)),
         LayoutName::SideBySide => cover(order, columns(order.len(), picture)),
         LayoutName::Speaker => with_speaker(order, speaker, picture),
         LayoutName::Pip => pip(order, picture),
@@ -42,28 +42,39 @@ fn cover(order: &[u32], rects: impl IntoIterator<Item = Rect>) -> Vec<Tile> {
         input: *input,
         rect,
         fit: Fit::Cover,
+        inset: false,
     };
     order.iter().zip(rects).map(tile).collect()
 }
 
-/// Tiles of one size and of the area's shape, in as few columns as hold them; the last row is centred.
-fn grid(count: usize, area: Rect, gap: u32) -> Vec<Rect> {
+/// Tiles of one size and of the picture's shape, in as few columns as hold them, with the same distance from each other
+/// and from the edges; the last row is centred. One alone fills the picture.
+fn grid(count: usize, picture: Size) -> Vec<Rect> {
     let count = u32::try_from(count).unwrap_or(u32::MAX).min(10_000);
-    if count == 0 {
-        return Vec::new();
-    }
-    if count == 1 {
-        return vec![area];
+    if count <= 1 {
+        return (0..count).map(|_| whole(picture)).collect();
     }
     let columns = (1..=count).find(|n| n * n >= count).unwrap_or(count);
+    let gap = gap(picture);
+    let inner = Rect {
+        x: gap,
+        y: gap,
+        width: picture.width - 2 * gap,
+        height: picture.height - 2 * gap,
+    };
+    rows(count, columns, inner, gap, picture)
+}
+
+/// Rows of tiles of one size and of a shape, as large as they fit into an area, in its middle; the last row is centred.
+fn rows(count: u32, columns: u32, area: Rect, gap: u32, shape: Size) -> Vec<Rect> {
     let rows = count.div_ceil(columns);
     let share =
         |whole: u32, parts: u32| even(whole.saturating_sub(gap * (parts - 1)) / parts).max(2);
-    // Of the area's shape, so that pictures of that shape are not cut.
+    // Of the pictures' shape, so that they are not cut.
     let width = share(area.width, columns);
     let height =
-        even(super::scaled(width, area.height, area.width)).clamp(2, share(area.height, rows));
-    let width = width.min(even(super::scaled(height, area.width, area.height)).max(2));
+        even(super::scaled(width, shape.height, shape.width)).clamp(2, share(area.height, rows));
+    let width = width.min(even(super::scaled(height, shape.width, shape.height)).max(2));
     let centre = |whole: u32, parts: u32, part: u32| {
         even(whole.saturating_sub(parts * part + gap * (parts - 1)) / 2)
     };
@@ -115,55 +126,66 @@ fn with_speaker(order: &[u32], speaker: Option<u32>, picture: Size) -> Vec<Tile>
         return cover(&[speaker], [whole(picture)]);
     }
     let gap = gap(picture);
-    let strip = even(picture.width / 5);
+    let count = u32::try_from(others.len()).unwrap_or(u32::MAX);
+    // As many columns as keep the small ones in shape, and their part of the width in percent.
+    let (columns, percent) = match count {
+        ..=4 => (1, 20),
+        5..=10 => (2, 30),
+        _ => (3, 36),
+    };
+    let width = even(super::scaled(picture.width, percent, 100));
+    let height = picture.height - 2 * gap;
+    let strip = Rect {
+        x: picture.width - gap - width,
+        y: gap,
+        width,
+        height,
+    };
     let main = Rect {
-        x: 0,
-        y: 0,
-        width: picture.width - strip - gap,
-        height: picture.height,
+        x: gap,
+        y: gap,
+        width: strip.x - 2 * gap,
+        height,
     };
     // Of the picture's shape: the speaker is cut as little as the space allows.
     let inner = super::contain(picture, main);
-    let rows = u32::try_from(others.len()).unwrap_or(u32::MAX).max(4);
-    let share = even(picture.height.saturating_sub(gap * (rows - 1)) / rows).max(2);
-    let height = share.min(even(super::scaled(strip, picture.height, picture.width)).max(2));
-    let count = u32::try_from(others.len()).unwrap_or(u32::MAX);
-    let top = even(
-        picture
-            .height
-            .saturating_sub(count * height + (count - 1) * gap)
-            / 2,
-    );
-    let side = |n: u32| Rect {
-        x: picture.width - strip,
-        y: top + n * (height + gap),
-        width: strip,
-        height,
-    };
     let mut tiles = cover(&[speaker], [inner]);
-    tiles.extend(cover(&others, (0..count).map(side)));
+    tiles.extend(cover(&others, rows(count, columns, strip, gap, picture)));
     tiles
 }
 
-/// The first input fills the picture; the others lie in a row in its lower right corner.
+/// The first input fills the picture; the others lie small in its lower right corner, many of them in several rows.
 fn pip(order: &[u32], picture: Size) -> Vec<Tile> {
     let Some((first, others)) = order.split_first() else {
         return Vec::new();
     };
     let mut tiles = cover(&[*first], [whole(picture)]);
     let margin = gap(picture) * 2;
-    let count = u32::try_from(others.len()).unwrap_or(u32::MAX).max(1);
-    let room = picture.width.saturating_sub(margin * (count + 1)) / count;
-    let width = even(room.min(picture.width / 4)).max(2);
+    // How many in a row, and their width as a part of the picture's: the corner at the left stays free for a name.
+    let (columns, part) = match others.len() {
+        ..=3 => (3, 4),
+        4 => (4, 6),
+        _ => (6, 8),
+    };
+    let width = picture.width.saturating_sub(margin * (columns + 1)) / columns;
+    let width = even(width.min(picture.width / part)).max(2);
     let height = even(super::scaled(width, picture.height, picture.width)).max(2);
     let small = |n: u32| Rect {
-        // The second participant is rightmost.
-        x: picture.width.saturating_sub((n + 1) * (width + margin)),
-        y: picture.height.saturating_sub(height + margin),
+        // The second participant is rightmost, at the bottom.
+        x: picture
+            .width
+            .saturating_sub((n % columns + 1) * (width + margin)),
+        y: picture
+            .height
+            .saturating_sub((n / columns + 1) * (height + margin)),
         width,
         height,
     };
-    tiles.extend(cover(others, (0..count).map(small)));
+    let small = cover(others, (0..).map(small));
+    tiles.extend(small.into_iter().map(|tile| Tile {
+        inset: true,
+        ..tile
+    }));
     tiles
 }
 
@@ -181,10 +203,17 @@ fn custom(layout: &Layout, order: &[u32], picture: Size) -> Vec<Tile> {
                 height: pixels(tile.height, picture.height).clamp(2, picture.height - y),
             },
             fit: tile.fit,
+            inset: false,
         }
     };
     let is_in = |tile: &&media::link::Tile| order.contains(&tile.input);
-    layout.tiles.iter().filter(is_in).map(tile).collect()
+    let mut tiles: Vec<Tile> = layout.tiles.iter().filter(is_in).map(tile).collect();
+    let mut below: Vec<Rect> = Vec::new();
+    for tile in &mut tiles {
+        tile.inset = below.iter().any(|rect| rect.overlaps(tile.rect));
+        below.push(tile.rect);
+    }
+    tiles
 }
 
 /// A fraction of a length in even pixels; what is no number is nothing.
@@ -229,7 +258,7 @@ mod tests {
         assert_eq!(rects(LayoutName::Grid, &[5]), [(5, [0, 0, 1280, 720])]);
         assert_eq!(
             rects(LayoutName::Grid, &[1, 2]),
-            [(1, [2, 182, 632, 356]), (2, [644, 182, 632, 356])]
+            [(1, [12, 184, 622, 350]), (2, [644, 184, 622, 350])]
         );
         let three = rects(LayoutName::Grid, &[1, 2, 3]);
         assert_eq!(three[2].1[0], ((1280 - three[2].1[2]) / 2) & !1, "centred");
@@ -253,6 +282,51 @@ mod tests {
         assert_eq!(large.input, 2);
         let gone = arrange(&named(LayoutName::Speaker), &[1, 3], Some(2), HD);
         assert_eq!(gone[0].input, 1, "the first stands in");
+    }
+
+    #[test]
+    fn small_tiles_of_many_keep_their_shape() {
+        for name in [LayoutName::Speaker, LayoutName::Pip, LayoutName::Grid] {
+            for count in 1..=16 {
+                let order: Vec<u32> = (0..count).collect();
+                for (input, [.., width, height]) in rects(name, &order) {
+                    let shape = f64::from(width) / f64::from(height);
+                    assert!(
+                        (1.6..2.0).contains(&shape),
+                        "{name:?} {count}: {input} {shape}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn small_tiles_leave_the_host_its_name() {
+        for count in 2..=16 {
+            let order: Vec<u32> = (0..count).collect();
+            for (_, [x, y, ..]) in rects(LayoutName::Pip, &order).into_iter().skip(1) {
+                assert!(x > 100 && y > 300, "{count}: {x} {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn custom_tiles_on_others_are_insets() {
+        let tile = |input, x, y| media::link::Tile {
+            input,
+            x,
+            y,
+            width: 0.5,
+            height: 0.5,
+            fit: Fit::Cover,
+        };
+        let layout = Layout {
+            name: LayoutName::Custom,
+            tiles: vec![tile(1, 0.0, 0.0), tile(2, 0.5, 0.5), tile(3, 0.2, 0.2)],
+        };
+        let tiles = arrange(&layout, &[1, 2, 3], None, HD);
+        let insets: Vec<bool> = tiles.iter().map(|tile| tile.inset).collect();
+        assert_eq!(insets, [false, false, true]);
     }
 
     #[test]
@@ -283,10 +357,6 @@ mod tests {
         );
     }
 
-    fn overlap(a: Rect, b: Rect) -> bool {
-        a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height
-    }
-
     proptest! {
         #[test]
         fn tiles_are_inside_and_everybody_has_one(
@@ -310,7 +380,7 @@ mod tests {
             if name != LayoutName::Pip {
                 for (at, a) in tiles.iter().enumerate() {
                     for b in &tiles[at + 1..] {
-                        prop_assert!(!overlap(a.rect, b.rect), "{a:?} {b:?}");
+                        prop_assert!(!a.rect.overlaps(b.rect), "{a:?} {b:?}");
                     }
                 }
             }

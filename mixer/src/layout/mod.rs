@@ -24,6 +24,17 @@ pub struct Rect {
     pub height: u32,
 }
 
+impl Rect {
+    /// Whether the two share a pixel.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.x < other.x + other.width
+            && other.x < self.x + self.width
+            && self.y < other.y + other.height
+            && other.y < self.y + self.height
+    }
+}
+
 /// A width and a height in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Size {
@@ -42,6 +53,8 @@ pub struct Tile {
     pub rect: Rect,
     /// How the input's picture is fitted.
     pub fit: Fit,
+    /// It lies on another tile.
+    pub inset: bool,
 }
 
 /// What is cut off a picture, in its own pixels; all even.
