@@ -71,6 +71,8 @@ pub struct PlanTile {
     pub tile: Tile,
     /// 0 is invisible, 1 is opaque.
     pub opacity: f64,
+    /// Where it comes to rest.
+    pub settled: Rect,
     /// The input's picture is shown; else its placeholder.
     pub picture: bool,
     /// The name of the participant.
@@ -90,6 +92,9 @@ struct Input {
     name: Arc<str>,
     /// Capture time of the newest decoded picture.
     newest_ns: Option<i64>,
+    /// The first picture after a silence, and the last before it. Pictures are decoded some time before they are shown.
+    resumed_ns: i64,
+    before_ns: Option<i64>,
 }
 
 /// The state machine.
@@ -97,6 +102,7 @@ struct Input {
 pub struct Director {
     picture: Size,
     hold_ns: i64,
+    frame_ns: i64,
     transition_ns: i64,
     inputs: BTreeMap<u32, Input>,
     scene: Scene,
@@ -116,6 +122,8 @@ impl Director {
                 height: config.height,
             },
             hold_ns: i64::from(config.hold_ms) * 1_000_000,
+            frame_ns: i64::from(config.frame_rate.den) * 1_000_000_000
+                / i64::from(config.frame_rate.num.max(1)),
             transition_ns: i64::from(config.layout_transition_ms) * 1_000_000,
             inputs: BTreeMap::new(),
             scene: Scene::default(),
@@ -164,6 +172,8 @@ impl Director {
         let entry = Input {
             name: Arc::from(name),
             newest_ns: None,
+            resumed_ns: i64::MIN,
+            before_ns: None,
         };
         self.inputs.insert(input, entry);
         Ok(())
@@ -171,9 +181,17 @@ impl Director {
 
     /// A picture of an input was decoded; `pts_ns` is its capture time.
     pub fn decoded(&mut self, input: u32, pts_ns: i64) {
-        if let Some(entry) = self.inputs.get_mut(&input) {
-            entry.newest_ns = entry.newest_ns.max(Some(pts_ns));
+        let Some(entry) = self.inputs.get_mut(&input) else {
+            return;
+        };
+        let silence_ns = entry
+            .newest_ns
+            .map_or(i64::MAX, |newest| pts_ns.saturating_sub(newest));
+        if silence_ns >= self.hold_ns {
+            entry.before_ns = entry.newest_ns;
+            entry.resumed_ns = pts_ns;
         }
+        entry.newest_ns = entry.newest_ns.max(Some(pts_ns));
     }
 
     /// What the picture of a program time is made of.
@@ -187,6 +205,7 @@ impl Director {
                 input,
                 tile: moving.tile,
                 opacity: moving.opacity,
+                settled: moving.settled,
                 picture: matches!(state, InputState::Live | InputState::Held),
                 name: Arc::clone(&entry.name),
             })
@@ -239,7 +258,14 @@ impl Director {
     }
 
     fn state_of(&self, input: &Input, at_ns: i64) -> InputState {
-        match input.newest_ns {
+        // The picture of T is captured before T + one frame.
+        let seen = at_ns.saturating_add(self.frame_ns) > input.resumed_ns;
+        let newest_ns = if seen {
+            input.newest_ns
+        } else {
+            input.before_ns
+        };
+        match newest_ns {
             None => InputState::Waiting,
             Some(newest) => match at_ns.saturating_sub(newest) {
                 age if age < LIVE_NS => InputState::Live,

@@ -62,6 +62,23 @@ fn a_stalled_input_is_held_then_replaced_then_back() {
 }
 
 #[test]
+fn a_picture_decoded_ahead_of_its_time_does_not_end_the_placeholder() {
+    let mut director = director();
+    add(&mut director, 1);
+    director.handle(0, scene(&[1])).expect("valid");
+    for start_ms in [1_000, 9_000] {
+        for ms in (start_ms..start_ms + 1_000).step_by(33) {
+            director.decoded(1, ms * MS);
+        }
+        let at = |ms: i64| shown(&director.plan((start_ms + ms) * MS));
+        assert_eq!(at(-100), [(1, false)], "nothing of that time to show");
+        assert_eq!(at(-33), [(1, true)], "the first picture is of this frame");
+        assert_eq!(at(900), [(1, true)]);
+        assert_eq!(at(4_000), [(1, false)]);
+    }
+}
+
+#[test]
 fn a_scene_may_name_inputs_that_come_later() {
     let mut director = director();
     director.handle(0, scene(&[1, 2])).expect("valid");
