@@ -6,6 +6,9 @@
 //! link ─► session ─► director (who is in, what tiles show) ─► layout (where) ─┐ plan
 //!            │                                                               ▼
 //!            └──────────── coded pictures ───────────────────────────► pipeline (GStreamer) ─► outbox ─► link
+//!                                                                            │ ▲
+//!                                                                            ▼ │ raw picture
+//!                                                                  paint (names, placeholders, slate)
 //! ```
 //!
 //! Everything but `session`, `listen` and `pipeline` is pure. GStreamer is named in `pipeline` only.
@@ -22,5 +25,6 @@ pub mod grid;
 pub mod layout;
 pub mod listen;
 pub mod outbox;
+pub mod paint;
 mod pipeline;
 pub mod session;

@@ -76,6 +76,11 @@ const FENCES: &[Fence] = &[
         inside: &["server/src/registry/redis"],
     },
     Fence {
+        vendor: "fonts and image files",
+        owns: |package| ["cosmic-text", "dejavu", "image"].contains(&package),
+        inside: &["mixer/src/paint/"],
+    },
+    Fence {
         vendor: "GStreamer",
         owns: |package| package.starts_with("gstreamer"),
         inside: &["mixer/src/pipeline/"],

@@ -34,6 +34,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
+use gstreamer_video::prelude::*;
 use media::h264;
 use media::link::{Configure, InputStats, Picture};
 
@@ -42,6 +43,8 @@ use clock::nanos;
 
 use crate::director::Plan;
 use crate::grid::Grid;
+use crate::layout::Size;
+use crate::paint::{self, Frame};
 
 /// The most raw pictures that wait for the encoder.
 const MAX_RAW: u32 = 4;
@@ -117,6 +120,8 @@ pub(crate) enum Failure {
 pub(crate) trait Stage: Send + Sync {
     /// What the picture of a program time is made of.
     fn plan(&self, at_ns: i64) -> Plan;
+    /// Draws on a composed picture of a plan.
+    fn paint(&self, plan: &Plan, frame: &mut Frame<'_>);
     /// An input's picture was decoded.
     fn decoded(&self, input: u32, pts_ns: i64);
     /// Output, in order.
@@ -134,6 +139,8 @@ pub(super) struct Shared {
     origin_ns: i64,
     latency_ns: i64,
     slots: Mutex<BTreeMap<u32, Arc<slot::Slot>>>,
+    /// What the picture that is composed next is made of.
+    staged: Mutex<Plan>,
     frames: AtomicU64,
     late: AtomicU64,
     /// When the newest pictures were composed: number on the grid, own clock.
@@ -182,6 +189,34 @@ impl Shared {
                 .zip(1u32..)
                 .find(|(tile, _)| tile.input == *input);
             slot.place(found);
+        }
+        *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = plan;
+    }
+
+    /// Draws on a composed picture. One that cannot be written to stays as it is.
+    fn paint(&self, buffer: &mut gst::BufferRef, info: &gst_video::VideoInfo) {
+        let Ok(mut picture) = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, info)
+        else {
+            return;
+        };
+        let strides: Vec<usize> = picture
+            .plane_stride()
+            .iter()
+            .map(|stride| usize::try_from(*stride).unwrap_or(0))
+            .collect();
+        let size = Size {
+            width: info.width(),
+            height: info.height(),
+        };
+        let ([y, cb, cr, _], [y_stride, cb_stride, cr_stride]) =
+            (picture.planes_data_mut(), strides.as_slice())
+        else {
+            return;
+        };
+        let planes = [(y, *y_stride), (cb, *cb_stride), (cr, *cr_stride)];
+        if let Some(mut frame) = Frame::new(size, planes) {
+            let plan = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+            self.stage.paint(&plan, &mut frame);
         }
     }
 
@@ -243,6 +278,10 @@ impl Pipeline {
             origin_ns,
             latency_ns: i64::from(config.latency_ms) * 1_000_000,
             slots: Mutex::default(),
+            staged: Mutex::new(Plan {
+                slate: true,
+                ..Plan::default()
+            }),
             frames: AtomicU64::new(0),
             late: AtomicU64::new(0),
             composed: Mutex::default(),
@@ -253,7 +292,7 @@ impl Pipeline {
         let pipeline = gst::Pipeline::new();
         watch_bus(&pipeline, &shared)?;
 
-        let compositor = compositor(&shared)?;
+        let compositor = compositor(&shared, &info)?;
         let running = first_picture(&compositor)?;
         let encoder = encoder::build(config, &grid)?;
         let background = link_all(&pipeline, &compositor, &encoder, &info, config, &shared)?;
@@ -270,7 +309,14 @@ impl Pipeline {
             shared,
             info,
         };
-        started.set_background(&black(&started.info));
+        let black = paint::Picture::plain(
+            Size {
+                width: config.width,
+                height: config.height,
+            },
+            paint::Colour::BLACK,
+        );
+        started.set_background(&black)?;
         started
             .pipeline
             .set_state(gst::State::Playing)
@@ -337,13 +383,30 @@ impl Pipeline {
         }
     }
 
-    /// Puts a picture behind the tiles; I420 in the output's size.
-    pub(crate) fn set_background(&self, picture: &[u8]) {
-        let mut buffer = gst::Buffer::from_slice(Bytes::copy_from_slice(picture));
+    /// Puts a picture of the output's size behind the tiles.
+    pub(crate) fn set_background(&self, picture: &paint::Picture) -> Result<(), Error> {
+        let mut buffer = gst::Buffer::with_size(self.info.size()).map_err(Error::build)?;
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(gst::ClockTime::ZERO);
+            let mut bytes = buffer.map_writable().map_err(Error::build)?;
+            let widths = [1, 2, 2].map(|part| picture.size().width / part);
+            let places = self.info.offset().iter().zip(self.info.stride());
+            for ((plane, width), (offset, stride)) in
+                picture.planes().into_iter().zip(widths).zip(places)
+            {
+                let stride = usize::try_from(*stride).unwrap_or(0).max(1);
+                let width = usize::try_from(width).unwrap_or(0).max(1);
+                let rows = bytes.get_mut(*offset..).unwrap_or_default();
+                for (row, from) in rows.chunks_mut(stride).zip(plane.chunks(width)) {
+                    if let Some(row) = row.get_mut(..from.len()) {
+                        row.copy_from_slice(from);
+                    }
+                }
+            }
         }
+        // Refused only while the mixer ends.
         let _ = self.background.push_buffer(buffer);
+        Ok(())
     }
 
     /// Output pictures so far, late ones among them, and the time in the encoder in milliseconds.
@@ -399,7 +462,7 @@ fn video_info(config: &Configure) -> Result<gst_video::VideoInfo, Error> {
 }
 
 /// The compositor: live, and on time whatever its inputs do.
-fn compositor(shared: &Arc<Shared>) -> Result<gst::Element, Error> {
+fn compositor(shared: &Arc<Shared>, info: &gst_video::VideoInfo) -> Result<gst::Element, Error> {
     // The background comes one frame late, as live sources do; that is part of the latency.
     let frame_ns = shared.grid.frame_ns();
     let margin_ns = shared.latency_ns.saturating_sub(frame_ns).max(0);
@@ -411,12 +474,15 @@ fn compositor(shared: &Arc<Shared>) -> Result<gst::Element, Error> {
         .property_from_str("background", "black")
         .build()
         .map_err(|_| Error::NoElement("compositor"))?;
-    let shared = Arc::clone(shared);
+    let (shared, video) = (Arc::clone(shared), info.clone());
     static_pad(&element, "src")?
         .add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            if let Some(pts) = info.buffer().and_then(|buffer| buffer.pts()) {
-                let number = shared.grid.nearest(shared.program(nanos(pts)));
-                shared.composed(number);
+            if let Some(buffer) = info.buffer_mut() {
+                shared.paint(buffer.make_mut(), &video);
+                if let Some(pts) = buffer.pts() {
+                    let number = shared.grid.nearest(shared.program(nanos(pts)));
+                    shared.composed(number);
+                }
             }
             gst::PadProbeReturn::Ok
         })
@@ -568,16 +634,6 @@ fn watch_bus(pipeline: &gst::Pipeline, shared: &Arc<Shared>) -> Result<(), Error
         gst::BusSyncReply::Drop
     });
     Ok(())
-}
-
-/// A black picture.
-fn black(info: &gst_video::VideoInfo) -> Vec<u8> {
-    let luma = info.offset().get(1).copied().unwrap_or(0);
-    let mut picture = vec![128u8; info.size()];
-    if let Some(plane) = picture.get_mut(..luma) {
-        plane.fill(16);
-    }
-    picture
 }
 
 fn make(name: &'static str) -> Result<gst::Element, Error> {

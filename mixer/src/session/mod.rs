@@ -4,6 +4,7 @@
 //! [`MAX_UNREAD`] messages; beyond that the socket fills and the anchor drops pictures up to a keyframe.
 
 mod cpu;
+mod easel;
 mod io;
 mod stage;
 
@@ -16,7 +17,7 @@ use media::link::{Configure, FromMixer, InputState, Stats, ToMixer, VERSION};
 use socket2::Socket;
 
 use crate::clock::Clock;
-use crate::director::{Command, Director};
+use crate::director::Command;
 use crate::pipeline::{self, Failure, Pipeline, ProgramClock};
 use io::{Arrival, Writer};
 use stage::Studio;
@@ -176,7 +177,7 @@ impl Session {
         if self.anchor.calibration().is_none() {
             bail!("a ping must come before configure");
         }
-        let studio = Arc::new(Studio::new(Director::new(config), Arc::clone(&self.writer)));
+        let studio = Arc::new(Studio::new(config, Arc::clone(&self.writer))?);
         let stage: Arc<dyn pipeline::Stage> = studio.clone();
         let pipeline = Pipeline::start(config, &self.clock, stage)?;
         let now_ns = self.clock.mixer_ns();
@@ -196,6 +197,9 @@ impl Session {
             return Ok(());
         };
         running.pipeline.look_after();
+        if let Some(background) = running.studio.take_background() {
+            running.pipeline.set_background(&background)?;
+        }
         if self.writer.take_keyframe_request() {
             running.pipeline.keyframe();
         }
@@ -242,7 +246,7 @@ impl Running {
             }
             ToMixer::VideoConfig { input, config } => self.pipeline.configure(input, config),
             ToMixer::Picture { input, unit } => self.pipeline.push(input, unit),
-            ToMixer::Scene(scene) => self.studio.direct(now_ns, Command::Scene(scene))?,
+            ToMixer::Scene(scene) => self.studio.set_scene(now_ns, scene)?,
             ToMixer::Levels { levels } => self.studio.direct(now_ns, Command::Levels(levels))?,
             ToMixer::Keyframe => self.pipeline.keyframe(),
             // Followed by the session.

@@ -1,17 +1,20 @@
 //! Where the threads of the pipeline meet the director and the link.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use media::link::FromMixer;
+use media::link::{Configure, FromMixer, Scene};
 
+use super::easel::Easel;
 use super::io::Writer;
 use crate::director::{self, Command, Director, Plan};
+use crate::paint::{Frame, Picture};
 use crate::pipeline::{Failure, Output, Stage};
 
 /// Failures that wait to be looked after; further ones say the same.
 const MAX_FAILURES: usize = 32;
 
-/// The first picture is held back until everybody can be seen, but no longer than this, in nanoseconds of program time.
+/// The first picture is held back until everybody can be seen and everything is drawn, but no longer than this, in nanoseconds of program time.
 const OPENING_NS: i64 = 1_000_000_000;
 
 /// The output before its first picture.
@@ -29,17 +32,22 @@ pub(super) struct Studio {
     director: Mutex<Director>,
     failures: Mutex<Vec<Failure>>,
     opening: Mutex<Opening>,
+    easel: Easel,
+    /// Everything that the newest picture should show was ready.
+    complete: AtomicBool,
     writer: Arc<Writer>,
 }
 
 impl Studio {
-    pub(super) fn new(director: Director, writer: Arc<Writer>) -> Self {
-        Self {
-            director: Mutex::new(director),
+    pub(super) fn new(config: &Configure, writer: Arc<Writer>) -> anyhow::Result<Self> {
+        Ok(Self {
+            director: Mutex::new(Director::new(config)),
             failures: Mutex::default(),
             opening: Mutex::default(),
+            easel: Easel::start(config, &writer)?,
+            complete: AtomicBool::new(false),
             writer,
-        }
+        })
     }
 
     pub(super) fn director(&self) -> MutexGuard<'_, Director> {
@@ -48,6 +56,17 @@ impl Studio {
 
     pub(super) fn direct(&self, now_ns: i64, command: Command) -> Result<(), director::Error> {
         self.director().handle(now_ns, command)
+    }
+
+    pub(super) fn set_scene(&self, now_ns: i64, scene: Scene) -> Result<(), director::Error> {
+        self.direct(now_ns, Command::Scene(scene.clone()))?;
+        self.easel.follow(&scene);
+        Ok(())
+    }
+
+    /// The background, each time that it has changed.
+    pub(super) fn take_background(&self) -> Option<Picture> {
+        self.easel.take_background()
     }
 
     pub(super) fn take_failures(&self) -> Vec<Failure> {
@@ -62,6 +81,11 @@ impl Studio {
 impl Stage for Studio {
     fn plan(&self, at_ns: i64) -> Plan {
         self.director().plan(at_ns)
+    }
+
+    fn paint(&self, plan: &Plan, frame: &mut Frame<'_>) {
+        let complete = self.easel.paint(plan, frame);
+        self.complete.store(complete, Ordering::Relaxed);
     }
 
     fn decoded(&self, input: u32, pts_ns: i64) {
@@ -79,7 +103,8 @@ impl Stage for Studio {
                 if !opening.open {
                     let since_ns = *opening.since_ns.get_or_insert(unit.pts_ns);
                     let ready = unit.pts_ns.saturating_sub(since_ns) >= OPENING_NS
-                        || self.director().has_caught_up(unit.pts_ns);
+                        || (self.director().has_caught_up(unit.pts_ns)
+                            && self.complete.load(Ordering::Relaxed));
                     if !ready {
                         return;
                     }

@@ -37,7 +37,7 @@ pub struct Mixer {
     pub layout_transition_ms: u32,
     /// How long the last picture of a silent participant is held before its placeholder.
     pub hold_ms: u32,
-    /// Names under the tiles.
+    /// Names in the tiles.
     pub names: bool,
     /// Radius of the corners of tiles; 0: plain.
     pub corner_radius_px: u32,
@@ -96,6 +96,15 @@ impl Mixer {
             let problem = "it must be between 100 and 100000".into();
             return Err(("mixer.bitrate_kbps", problem));
         }
+        let is_colour = |text: &str| {
+            text.strip_prefix('#').is_some_and(|digits| {
+                digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+            })
+        };
+        if !self.background.is_empty() && !is_colour(&self.background) {
+            let problem = "it must be a colour like #101820, or empty".into();
+            return Err(("mixer.background", problem));
+        }
         let zero = [
             ("mixer.switch_timeout_ms", self.switch_timeout_ms == 0),
             ("mixer.start_timeout_ms", self.start_timeout_ms == 0),
@@ -119,5 +128,21 @@ mod tests {
         let (key, problem) = Mixer::default().validate(200).expect_err("too late");
         assert_eq!(key, "mixer.latency_ms");
         assert!(problem.contains("136"), "{problem}");
+    }
+
+    #[test]
+    fn the_background_must_be_a_colour() {
+        for (text, valid) in [
+            ("", true),
+            ("#10182f", true),
+            ("red", false),
+            ("#10182", false),
+        ] {
+            let mixer = Mixer {
+                background: text.into(),
+                ..Mixer::default()
+            };
+            assert_eq!(mixer.validate(300).is_ok(), valid, "{text}");
+        }
     }
 }
