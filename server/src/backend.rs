@@ -11,7 +11,7 @@ use signaling::backend::{
 };
 use signaling::types::{
     Channel, ChannelCreate, ChannelId, ChannelPatch, ChannelStats, Check, CheckStatus, Destination,
-    DestinationSpec, Event, Invalid, Layout, ModeRequest, Node, NodeRole, Page, PageRequest,
+    DestinationSpec, Event, Invalid, Layout, Link, ModeRequest, Node, NodeRole, Page, PageRequest,
     Participant, ParticipantId, ParticipantPatch, Readiness, Role, SessionId, SwitchRecord,
     SwitchReport, WallTime,
 };
@@ -19,7 +19,7 @@ use tokio::sync::broadcast;
 
 use crate::channel::manager::{self, Manager};
 use crate::channel::switch::Refusal;
-use crate::channel::task::{Handle, PublishError, Snapshot, SwitchError};
+use crate::channel::task::{Handle, LinkError, PublishError, Snapshot, SwitchError};
 use crate::channel::{state, view};
 use crate::registry::{Health, NodeRecord};
 use crate::selftest::Reachability;
@@ -324,17 +324,19 @@ impl Backend for AnchorBackend {
     }
 
     async fn play(&self, request: PlayRequest) -> Result<Session, Error> {
-        self.find(&request.channel).await?;
+        let snapshot = self.snapshot(&request.channel).await?;
         let Some(participant) = request.participant else {
             return Err(Error::NotImplemented(
                 "the program is not available by WHEP in this version: watch by HTTP-FLV or HLS"
                     .into(),
             ));
         };
-        let key = StreamKey {
+        let mut people = snapshot.participants.into_iter();
+        let by_link = people.find(|p| p.id == participant).and_then(|p| p.stream);
+        let key = by_link.unwrap_or_else(|| StreamKey {
             channel: request.channel.to_string(),
             participant: participant.to_string(),
-        };
+        });
         let sfu = &self.manager.deps().sfu;
         let answer = sfu.subscribe(request.offer, key).await;
         let answer = answer.map_err(|error| offer_error(&error))?;
@@ -499,6 +501,53 @@ impl Backend for AnchorBackend {
         kicked
             .ok_or(Error::NotFound("channel"))?
             .map_err(|_| Error::NotFound("participant"))
+    }
+
+    async fn links(&self, channel: &ChannelId, page: &PageRequest) -> Result<Page<Link>, Error> {
+        let snapshot = self.snapshot(channel).await?;
+        let links = snapshot
+            .links
+            .iter()
+            .map(|other| view::link(&snapshot, other));
+        Ok(Page::of(links, page, |link| link.channel.clone()))
+    }
+
+    async fn link(&self, channel: &ChannelId, other: &ChannelId) -> Result<Link, Error> {
+        let owner = self.find(channel).await?;
+        let member = self
+            .manager
+            .find(other)
+            .await
+            .map_err(|error| match error {
+                manager::Error::Elsewhere(url) => Error::Conflict(format!(
+                    "{other} is on another node ({url}): channels of one show must be on one node"
+                )),
+                manager::Error::Unknown => Error::from(Invalid::new(
+                    "channel",
+                    format!("there is no channel {other}"),
+                )),
+                error @ (manager::Error::Exists
+                | manager::Error::Full(_)
+                | manager::Error::Stopping) => channel_error(error),
+            })?;
+        let linked = owner.link(other.clone(), member).await;
+        linked.map_err(|error| match error {
+            LinkError::Ended => Error::NotFound("channel"),
+            LinkError::Linked(_)
+            | LinkError::Member { .. }
+            | LinkError::Owner(_)
+            | LinkError::NameTaken(_)
+            | LinkError::Full => Error::Conflict(error.to_string()),
+        })?;
+        Ok(view::link(&self.snapshot(channel).await?, other))
+    }
+
+    async fn unlink(&self, channel: &ChannelId, other: &ChannelId) -> Result<(), Error> {
+        match self.find(channel).await?.unlink(other.clone()).await {
+            Some(true) => Ok(()),
+            Some(false) => Err(Error::NotFound("link")),
+            None => Err(Error::NotFound("channel")),
+        }
     }
 
     async fn destinations(

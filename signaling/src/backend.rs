@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 use crate::auth::Claims;
 use crate::types::{
     Channel, ChannelCreate, ChannelId, ChannelPatch, ChannelStats, Destination, DestinationSpec,
-    Event, Invalid, Layout, ModeRequest, Node, Page, PageRequest, Participant, ParticipantId,
+    Event, Invalid, Layout, Link, ModeRequest, Node, Page, PageRequest, Participant, ParticipantId,
     ParticipantPatch, Readiness, Role, SessionId, SwitchRecord, SwitchReport,
 };
 
@@ -242,6 +242,15 @@ pub trait Backend: Send + Sync + 'static {
         channel: &ChannelId,
         participant: &ParticipantId,
     ) -> Result<(), Error>;
+
+    /// Channels whose hosts are guests of this one, by id.
+    async fn links(&self, channel: &ChannelId, page: &PageRequest) -> Result<Page<Link>, Error>;
+
+    /// Lets the host of `other` be a guest of `channel`; [`Error::Conflict`] when one of them is in a show already.
+    async fn link(&self, channel: &ChannelId, other: &ChannelId) -> Result<Link, Error>;
+
+    /// Ends a link.
+    async fn unlink(&self, channel: &ChannelId, other: &ChannelId) -> Result<(), Error>;
 
     /// Destinations of a channel, by name.
     async fn destinations(

@@ -28,14 +28,14 @@ const TOGGLES: usize = 200;
 const CLIP_S: u32 = 60;
 const FPS: u32 = 30;
 
-fn host_clip() -> anyhow::Result<PathBuf> {
+pub(crate) fn host_clip() -> anyhow::Result<PathBuf> {
     clip::clip(&Clip {
         seconds: CLIP_S,
         ..Clip::default()
     })
 }
 
-fn guest_clip() -> anyhow::Result<PathBuf> {
+pub(crate) fn guest_clip() -> anyhow::Result<PathBuf> {
     clip::clip(&Clip {
         size: PictureSize {
             width: 320,
@@ -285,7 +285,7 @@ fn changes_of_parameter_sets(recording: &Recording) -> anyhow::Result<usize> {
 }
 
 /// How loud the guest's tone is over 20 ms, at these seconds of the recording.
-fn guest_level(right: &[f64], at: f64) -> f64 {
+pub(crate) fn guest_level(right: &[f64], at: f64) -> f64 {
     let window = right.get(samples(at)..).unwrap_or_default();
     let (mut sine, mut cosine) = (0.0, 0.0);
     for (n, sample) in window.iter().take(960).enumerate() {

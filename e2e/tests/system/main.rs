@@ -8,6 +8,7 @@ mod collab;
 mod desk;
 mod destination;
 mod lifecycle;
+mod links;
 mod passage;
 mod registry;
 mod support;

@@ -81,6 +81,8 @@ pub enum Input {
     },
     /// The host sends no pictures any more (true), or again (false).
     HostSilent(bool),
+    /// Another channel shows this mix (true), or none any more.
+    Lent(bool),
     /// The mixer delivers pictures.
     MixerUp,
     /// The mixer delivers no pictures any more; it is being restarted.
@@ -168,6 +170,7 @@ pub struct Switch {
     host: bool,
     guests: usize,
     host_silent: bool,
+    lent: bool,
     mixer: Mixer,
     /// What was asked for last, and what is shown.
     asked: Option<Picture>,
@@ -188,6 +191,7 @@ impl Switch {
             host: false,
             guests: 0,
             host_silent: false,
+            lent: false,
             mixer: Mixer::Off,
             asked: None,
             shown: None,
@@ -205,6 +209,7 @@ impl Switch {
                 guests,
             } => self.present(now, program, host, guests),
             Input::HostSilent(silent) => self.host_silent = silent,
+            Input::Lent(lent) => self.lent = lent,
             Input::MixerUp if self.mixer != Mixer::Off => self.mixer = Mixer::Up,
             Input::MixerUp => {}
             Input::MixerDown => self.mixer_lost(),
@@ -423,7 +428,8 @@ impl Switch {
         };
         // While it is shown, also after the decision to leave it.
         let shown = self.shown == Some(Picture::Mix);
-        self.program && (ahead || shown || self.goal() == Mode::Collab || self.wants_slate())
+        self.program
+            && (ahead || shown || self.lent || self.goal() == Mode::Collab || self.wants_slate())
     }
 
     /// What should be shown; `None` without a program.

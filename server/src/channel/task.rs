@@ -3,6 +3,7 @@
 //! Everything about a channel happens in this task, so there are no locks. Others talk to it through [`Handle`], whose
 //! queue is bounded: a full queue makes callers wait, never the media.
 
+mod show;
 mod stage;
 
 use std::collections::HashMap;
@@ -27,7 +28,10 @@ use crate::clock;
 use crate::mixer::process::{Event as MixerEvent, Run};
 use crate::sfu::{Answer, Ingress, OfferError, SessionId, StreamKey};
 
+use show::{Message, Show};
 use stage::Stage;
+
+pub use show::LinkError;
 pub use stage::{Controls, StageView, SwitchError};
 
 /// Requests waiting for the channel.
@@ -86,6 +90,8 @@ pub struct ParticipantView {
     pub video: Option<CodecConfig>,
     /// What their sound looks like.
     pub audio: Option<CodecConfig>,
+    /// Where they can be subscribed to, when they come by a link.
+    pub stream: Option<StreamKey>,
 }
 
 /// A channel as seen from outside, at one moment.
@@ -101,6 +107,10 @@ pub struct Snapshot {
     pub live_since_ms: Option<u64>,
     /// A host is connected.
     pub host_live: bool,
+    /// The channels whose hosts are guests here.
+    pub links: Vec<ChannelId>,
+    /// The channel in whose show the host is a guest.
+    pub show: Option<ChannelId>,
     /// Everybody who is in.
     pub participants: Vec<ParticipantView>,
     /// Where it is to be pushed, with secrets: never shown.
@@ -150,6 +160,10 @@ enum Command {
     SetControls(ParticipantId, ParticipantPatch, Reply<Option<Participant>>),
     SetTitle(String),
     SetDestinations(Vec<Destination>),
+    Link(ChannelId, Handle, Reply<Result<(), LinkError>>),
+    Unlink(ChannelId, Reply<bool>),
+    /// Another channel says something.
+    Show(Message),
     Close(Reply<()>),
 }
 
@@ -293,6 +307,7 @@ pub fn spawn(deps: Deps, setup: Setup, ended: impl FnOnce() + Send + 'static) ->
     let (stage, mixer) = Stage::new(deps.config.mixer.clone());
     let task = Task {
         stage,
+        show: Show::default(),
         state: State::new(limits),
         joined_at: HashMap::new(),
         sources: HashMap::new(),
@@ -337,6 +352,7 @@ struct Task {
     setup: Setup,
     state: State,
     stage: Stage,
+    show: Show,
     joined_at: HashMap<String, u64>,
     sources: HashMap<SessionId, SourceId>,
     formats: HashMap<SessionId, [Option<CodecConfig>; 2]>,
@@ -477,6 +493,7 @@ impl Task {
         if is_video {
             self.stage_picture(now, session, &unit);
         }
+        self.share(session, &unit);
         let is_host = self.state.on_air() == Some(session.0);
         let (Some(source), Some(running)) = (self.sources.get(&session), &mut self.running) else {
             return;
@@ -567,6 +584,11 @@ impl Task {
                 self.report_destinations();
                 self.announce();
             }
+            Command::Link(member, handle, reply) => self.link(member, handle, reply),
+            Command::Unlink(member, reply) => {
+                let _ = reply.send(self.unlink(clock::now(), &member));
+            }
+            Command::Show(message) => self.show_message(message),
             Command::Close(reply) => self.closing = Some(reply),
         }
     }
@@ -648,7 +670,10 @@ impl Task {
         }
     }
 
-    fn close_session(&self, session: SessionId) {
+    fn close_session(&mut self, session: SessionId) {
+        if self.gives_back(session) {
+            return;
+        }
         let sfu = self.deps.sfu.clone();
         tokio::spawn(async move { sfu.close(session).await });
     }
@@ -661,13 +686,22 @@ impl Task {
             match output {
                 Output::StartProgram => self.start_program(),
                 Output::EndProgram => self.end_program(now).await,
-                Output::Attach(session) => self.attach(now, SessionId(session)),
-                Output::Detach(session) => self.detach(now, SessionId(session)),
+                Output::Attach(session) => {
+                    self.attach(now, SessionId(session));
+                    self.show_attached(SessionId(session));
+                }
+                Output::Detach(session) => {
+                    self.detach(now, SessionId(session));
+                    self.show_detached(SessionId(session));
+                }
                 Output::End(session) => self.close_session(SessionId(session)),
                 Output::Event(event) => self.tell(event),
             }
         }
         if changed {
+            let sources = &self.sources;
+            self.formats
+                .retain(|session, _| sources.contains_key(session));
             self.people_changed(now);
         }
         self.apply_stage(now);
@@ -842,6 +876,7 @@ impl Task {
                     .unwrap_or(self.setup.epoch_ms),
                 video,
                 audio,
+                stream: session.and_then(|session| self.show.stream(session).cloned()),
             })
         });
         let destinations = self.destination_statuses();
@@ -852,6 +887,8 @@ impl Task {
             live_since_ms: self.running.as_ref().map(|running| running.since_ms),
             host_live: self.state.on_air().is_some(),
             stage: self.stage.view(),
+            links: self.show.members().cloned().collect(),
+            show: self.show.owner().cloned(),
             participants: participants.collect(),
             targets: self.setup.destinations.clone(),
             destinations,
@@ -886,6 +923,8 @@ impl Task {
 
     /// Tells everybody and flushes what is queued.
     async fn end(&mut self) {
+        // First: the sessions of others are not this channel's to end.
+        self.end_links(clock::now());
         let sessions: Vec<SessionId> = self
             .state
             .participants()

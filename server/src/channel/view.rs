@@ -7,10 +7,10 @@ use cdn_publisher::publisher::{
 use media::Config as CodecConfig;
 use media::link;
 use signaling::types::{
-    AudioFormat, AudioLevel, Channel, ChannelState, ChannelStats, Cut, Destination,
-    DestinationState, DestinationStats, DestinationUrl, IngestStats, LayoutName, Mode, Participant,
-    ParticipantState, ParticipantStats, Playback, ProgramSource, ProgramStats, Role, Splice,
-    SwitchRecord, SwitchReport, VideoFormat, Viewers, WallTime,
+    AudioFormat, AudioLevel, Channel, ChannelId, ChannelState, ChannelStats, Cut, Destination,
+    DestinationState, DestinationStats, DestinationUrl, IngestStats, LayoutName, Link, LinkState,
+    Mode, Participant, ParticipantState, ParticipantStats, Playback, ProgramSource, ProgramStats,
+    Role, Splice, SwitchRecord, SwitchReport, VideoFormat, Viewers, WallTime,
 };
 
 use super::manager::Deps;
@@ -38,6 +38,8 @@ pub fn channel(snapshot: &Snapshot, deps: &Deps) -> Channel {
         created_at: WallTime::from_unix_ms(snapshot.created_at_ms),
         live_since: snapshot.live_since_ms.map(WallTime::from_unix_ms),
         host: host.map(|host| host.id.clone()),
+        links: snapshot.links.clone(),
+        show: snapshot.show.clone(),
         participants: count(snapshot.participants.len()),
         destinations: count(snapshot.destinations.len()),
         viewers: viewers(snapshot, deps),
@@ -75,6 +77,20 @@ fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
+/// A link to a channel.
+#[must_use]
+pub fn link(snapshot: &Snapshot, other: &ChannelId) -> Link {
+    let there = |p: &ParticipantView| p.id.as_str() == other.as_str() && p.connected;
+    Link {
+        channel: other.clone(),
+        state: if snapshot.participants.iter().any(there) {
+            LinkState::Live
+        } else {
+            LinkState::Waiting
+        },
+    }
+}
+
 /// A participant, with what the SFU measured if it was asked.
 #[must_use]
 pub fn participant(view: &ParticipantView, ingest: Option<&SessionStats>) -> Participant {
@@ -82,7 +98,12 @@ pub fn participant(view: &ParticipantView, ingest: Option<&SessionStats>) -> Par
         id: view.id.clone(),
         role: role(view.role),
         state: participant_state(view),
-        protocol: "whip".into(),
+        protocol: if view.stream.is_some() {
+            "link"
+        } else {
+            "whip"
+        }
+        .into(),
         joined_at: WallTime::from_unix_ms(view.joined_at_ms),
         muted: view.controls.muted,
         volume: view.controls.volume,

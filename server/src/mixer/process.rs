@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use media::link::{Decoder, FromMixer, Message, PING_INTERVAL_MS, ToMixer, VERSION};
-use media::{Clock, Timestamp};
+use media::{AccessUnit, Clock, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -36,6 +36,8 @@ pub type Run = u64;
 pub enum Event {
     /// A message of the link.
     Said(FromMixer),
+    /// A picture of another channel's mixer, with its time on the anchor's clock.
+    Lent(AccessUnit),
     /// It is over, and why.
     Ended(String),
 }

@@ -125,6 +125,17 @@ impl FromRequestParts<App> for InChannel {
     }
 }
 
+/// `{other}` of the path: the channel at the other end of a link.
+pub(super) struct InLink(pub(super) ChannelId);
+
+impl FromRequestParts<App> for InLink {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let text = path_param(parts, app, &["other"]).await?;
+        ChannelId::new(text).map(Self).map_err(malformed)
+    }
+}
+
 /// `{participant}` or `{pid}` of the path.
 pub(super) struct OfParticipant(pub(super) ParticipantId);
 

@@ -11,6 +11,7 @@ mod destinations;
 mod events;
 mod extract;
 mod invites;
+mod links;
 mod observe;
 mod openapi;
 mod ops;
@@ -115,6 +116,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(participants::list))
         .routes(routes!(participants::update, participants::remove))
         .routes(routes!(invites::create))
+        .routes(routes!(links::list, links::create))
+        .routes(routes!(links::remove))
         .routes(routes!(destinations::list, destinations::replace))
         .routes(routes!(observe::stats))
         .routes(routes!(observe::nodes))

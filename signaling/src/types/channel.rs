@@ -74,6 +74,12 @@ pub struct Channel {
     /// The participant that is its host, if there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub host: Option<ParticipantId>,
+    /// Channels whose hosts are guests here.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub links: Vec<ChannelId>,
+    /// The channel in whose show this one's host is a guest.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub show: Option<ChannelId>,
     /// Broadcasters in it.
     pub participants: u32,
     /// Destinations that the program is pushed to, the embedded origin not counted.

@@ -9,6 +9,7 @@ mod destination;
 mod event;
 mod ids;
 mod invite;
+mod link;
 mod node;
 mod page;
 mod participant;
@@ -25,6 +26,7 @@ pub use destination::{
 pub use event::{Event, EventBody};
 pub use ids::{ChannelId, Invalid, ParticipantId, SessionId};
 pub use invite::{Invite, InviteRequest};
+pub use link::{Link, LinkRequest, LinkState};
 pub use node::{Check, CheckStatus, Health, Node, NodeRole, Readiness, ReadyStatus};
 pub use page::{Page, PageRequest};
 pub use participant::{

@@ -60,7 +60,7 @@ pub struct Participant {
     pub role: Role,
     /// Whether it is connected.
     pub state: ParticipantState,
-    /// How it publishes: `whip` or `rtmp`.
+    /// How it publishes: `whip` or `rtmp`; `link` when it is a broadcaster of a linked channel.
     #[schema(example = "whip")]
     pub protocol: String,
     /// When it joined.

@@ -237,6 +237,28 @@ async fn modes_destinations_and_participants_reach_the_backend() {
 }
 
 #[tokio::test]
+async fn channels_are_linked_and_parted() {
+    let surface = Surface::open();
+    let path = "/api/v1/channels/a/links";
+    let linked = surface.json("POST", path, r#"{"channel":"b"}"#).await;
+    assert_eq!(
+        (linked.status, &linked.json()["channel"]),
+        (201, &"b".into())
+    );
+    let own = surface.json("POST", path, r#"{"channel":"a"}"#).await;
+    assert_eq!(own.problem(422).as_deref(), Some("channel"));
+    let bad = surface.json("POST", path, r#"{"channel":"a b"}"#).await;
+    assert_eq!(bad.problem(422).as_deref(), Some("channel"));
+    let list = surface.get(path).await.json();
+    assert_eq!(list["items"][0]["state"], "live");
+    let parted = surface
+        .ask("DELETE", "/api/v1/channels/a/links/b", &[], "")
+        .await;
+    assert_eq!(parted.status, 204);
+    assert_eq!(surface.backend.log(), ["link a b", "links", "unlink a b"]);
+}
+
+#[tokio::test]
 async fn later_parts_of_the_contract_say_so() {
     let surface = Surface::open();
     surface

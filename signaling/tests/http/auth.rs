@@ -75,7 +75,7 @@ async fn scope_matrix() {
     const PC: [Scope; 3] = [Scope::Publish, Scope::Control, Scope::Admin];
     const C: [Scope; 2] = [Scope::Control, Scope::Admin];
     const A: [Scope; 1] = [Scope::Admin];
-    let routes: [(&str, &str, &[Scope]); 24] = [
+    let routes: [(&str, &str, &[Scope]); 27] = [
         ("POST", "/whip/a", &P),
         ("PATCH", "/whip/a/sessions/s", &P),
         ("DELETE", "/whip/a/sessions/s", &P),
@@ -94,6 +94,9 @@ async fn scope_matrix() {
         ("PATCH", "/api/v1/channels/a/participants/p", &C),
         ("DELETE", "/api/v1/channels/a/participants/p", &C),
         ("POST", "/api/v1/channels/a/invites", &C),
+        ("GET", "/api/v1/channels/a/links", &VP),
+        ("POST", "/api/v1/channels/a/links", &C),
+        ("DELETE", "/api/v1/channels/a/links/b", &C),
         ("GET", "/api/v1/channels/a/destinations", &C),
         ("PUT", "/api/v1/channels/a/destinations", &C),
         ("GET", "/api/v1/channels/a/stats", &VP),

@@ -78,6 +78,8 @@ pub(crate) fn channel(id: &str) -> Channel {
         created_at: WallTime::default(),
         live_since: None,
         host: None,
+        links: Vec::new(),
+        show: None,
         participants: 0,
         destinations: 0,
         viewers: Viewers::default(),
@@ -210,6 +212,24 @@ impl Backend for Fake {
         participant: &ParticipantId,
     ) -> Result<(), Error> {
         self.asked(format!("kick {participant}"))
+    }
+    async fn links(&self, _: &ChannelId, page: &PageRequest) -> Result<Page<Link>, Error> {
+        self.asked("links")?;
+        let link = Link {
+            channel: ChannelId::new("b").unwrap(),
+            state: LinkState::Live,
+        };
+        Ok(Page::of([link], page, |link| link.channel.clone()))
+    }
+    async fn link(&self, channel: &ChannelId, other: &ChannelId) -> Result<Link, Error> {
+        self.asked(format!("link {channel} {other}"))?;
+        Ok(Link {
+            channel: other.clone(),
+            state: LinkState::Waiting,
+        })
+    }
+    async fn unlink(&self, channel: &ChannelId, other: &ChannelId) -> Result<(), Error> {
+        self.asked(format!("unlink {channel} {other}"))
     }
     async fn destinations(
         &self,

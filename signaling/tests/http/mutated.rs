@@ -63,12 +63,14 @@ proptest! {
             ("PUT", "/api/v1/channels/a/layout"),
             ("PUT", "/api/v1/channels/a/destinations"),
             ("PATCH", "/api/v1/channels/a/participants/p"),
+            ("POST", "/api/v1/channels/a/links"),
         ]),
         body in prop_oneof![
             mutated(r#"{"id":"a","title":"t","destinations":[{"url":"rtmp://h/a/k","name":"n"}]}"#),
             mutated(r#"{"name":"custom","tiles":[{"participant":"a","x":0,"y":0,"width":1,"height":1}]}"#),
             mutated(r#"[{"url":"rtmps://user:pw@[::1]:443/a/k?x=1","name":"n"}]"#),
             mutated(r#"{"mode":"collab","layout":"grid","participants":["a","b"]}"#),
+            mutated(r#"{"channel":"b"}"#),
             mutated(r#"{"muted":true,"volume":1e38,"on_program":false}"#),
         ],
     ) {

@@ -20,6 +20,8 @@ async fn every_route_of_the_contract_is_documented() {
         ("/api/v1/channels/{id}/participants", "get"),
         ("/api/v1/channels/{id}/participants/{pid}", "patch delete"),
         ("/api/v1/channels/{id}/invites", "post"),
+        ("/api/v1/channels/{id}/links", "get post"),
+        ("/api/v1/channels/{id}/links/{other}", "delete"),
         ("/api/v1/channels/{id}/destinations", "get put"),
         ("/api/v1/channels/{id}/stats", "get"),
         ("/api/v1/nodes", "get"),

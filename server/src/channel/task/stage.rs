@@ -9,7 +9,7 @@
 
 mod mixing;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -89,9 +89,11 @@ struct Person {
     told: Option<Arc<Track>>,
 }
 
-/// What there is of a mixer process.
+/// What there is of a mixer.
 struct MixerRun {
-    process: Process,
+    run: Run,
+    /// None when it is another channel's.
+    process: Option<Process>,
     /// What it was told to make, once it has greeted.
     configured: Option<Configure>,
     /// Its output as a source of the program, from its first configuration on.
@@ -100,6 +102,24 @@ struct MixerRun {
     scene: Option<Scene>,
     /// When that was told while the mix was not on air: pictures from before show something else.
     staged: Option<Timestamp>,
+}
+
+impl MixerRun {
+    fn new(run: Run, process: Option<Process>) -> Self {
+        Self {
+            run,
+            process,
+            configured: None,
+            output: None,
+            scene: None,
+            staged: None,
+        }
+    }
+
+    /// The process, once it can be told things.
+    fn greeted(&self) -> Option<&Process> {
+        self.configured.as_ref().and(self.process.as_ref())
+    }
 }
 
 /// See the module documentation.
@@ -116,6 +136,8 @@ pub(super) struct Stage {
     layout: Layout,
     /// Who is in the mix, in this order; everybody when absent.
     order: Option<Vec<ParticipantId>>,
+    /// Who is here from the show in which this channel's host is a guest: its own guests are not on program then.
+    borrowed: Option<HashSet<String>>,
     /// What the program is to show.
     wanted: Option<Picture>,
     asked: HashMap<Ticket, Asked>,
@@ -172,6 +194,7 @@ impl Stage {
                 background: None,
             },
             order: None,
+            borrowed: None,
             wanted: None,
             asked: HashMap::new(),
             next_ticket: 0,
@@ -202,7 +225,8 @@ impl Stage {
     /// Whether a guest is in the mix when there is one.
     pub(super) fn is_on_program(&self, id: &str) -> bool {
         let listed = |order: &Vec<ParticipantId>| order.iter().any(|listed| listed.as_str() == id);
-        self.controls(id).on_program && self.order.as_ref().is_none_or(listed)
+        let in_show = self.borrowed.as_ref().is_none_or(|who| who.contains(id));
+        self.controls(id).on_program && self.order.as_ref().is_none_or(listed) && in_show
     }
 
     fn is_cast(&self, id: &str, role: Role) -> bool {
@@ -221,9 +245,8 @@ impl Stage {
 
     /// Says something to a mixer that has greeted. One that does not listen is stopped by its silence.
     fn say(&self, message: ToMixer) {
-        let greeted = self.mixer.as_ref().filter(|r| r.configured.is_some());
-        if let Some(running) = greeted
-            && !running.process.say(message)
+        if let Some(process) = self.mixer.as_ref().and_then(MixerRun::greeted)
+            && !process.say(message)
         {
             debug!("the mixer does not read");
         }
@@ -232,6 +255,53 @@ impl Stage {
     /// What feeds the program by the channel's mode.
     pub(super) fn mode(&self) -> Mode {
         self.switch.mode()
+    }
+
+    /// The channel becomes a member of a show, or is none any more.
+    pub(super) fn borrow(&mut self, who: Option<HashSet<String>>) {
+        self.borrowed = who;
+    }
+
+    /// Somebody of the show is here.
+    pub(super) fn let_in(&mut self, id: &str) {
+        if let Some(who) = &mut self.borrowed {
+            who.insert(id.to_owned());
+        }
+    }
+
+    /// Where a mixer's events go.
+    pub(super) fn events(&self) -> mpsc::Sender<(Run, Event)> {
+        self.events.clone()
+    }
+
+    pub(super) fn handle(&mut self, now: Instant, input: switch::Input) {
+        self.switch.handle(now, input);
+    }
+
+    pub(super) fn supervise(&mut self, now: Instant, input: supervisor::Input) {
+        self.supervisor.handle(now, input);
+    }
+
+    /// The mix is of participants, not a slate.
+    pub(super) fn shows_people(&self) -> bool {
+        self.switch.is_collab()
+    }
+
+    /// A request for a mode whose answer nobody waits for.
+    pub(super) fn unasked(&mut self, mode: Mode) -> switch::Input {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        switch::Input::Request(ticket, mode)
+    }
+
+    pub(super) fn set_controls_of(&mut self, id: &str, controls: Controls) {
+        if self.controls.len() < MAX_CONTROLS || self.controls.contains_key(id) {
+            self.controls.insert(id.to_owned(), controls);
+        }
+    }
+
+    pub(super) fn keyframe(&self) {
+        self.say(ToMixer::Keyframe);
     }
 
     /// A mixer runs, or is being started.
@@ -366,6 +436,7 @@ impl Task {
             self.send(EventBody::ModeSwitched(report));
         }
         info!(?mode, "switched");
+        self.lead_members(mode);
         self.announce();
     }
 
@@ -427,10 +498,9 @@ impl Task {
             self.announce();
         }
         let ticket = self.stage.next_ticket;
-        self.stage.next_ticket += 1;
         let at_ms = clock::wall_ms();
         self.stage.asked.insert(ticket, Asked { at_ms, reply });
-        let request = switch::Input::Request(ticket, mode);
+        let request = self.stage.unasked(mode);
         self.stage.switch.handle(now, request);
     }
 
@@ -487,6 +557,7 @@ impl Task {
         controls.on_program = patch.on_program.unwrap_or(controls.on_program);
         self.people_changed(now);
         self.set_gains(now);
+        self.tell_controls(id);
         let snapshot = self.snapshot();
         let found = snapshot.participants.iter().find(|p| p.id == *id)?;
         let participant = view::participant(found, None);

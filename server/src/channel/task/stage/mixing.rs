@@ -6,7 +6,7 @@ use std::time::Instant;
 use cdn_publisher::SourceId;
 use cdn_publisher::program::Input as ProgramInput;
 use media::link::{self, Configure, FromMixer, Level, Profile, ToMixer};
-use media::{AccessUnit, Config as CodecConfig, Kind, Rate, Timestamp, Track, TrackId, h264};
+use media::{AccessUnit, Config as CodecConfig, Kind, Rate, Timestamp, Track, TrackId};
 use tracing::{debug, info, warn};
 
 use super::{MixerRun, Person};
@@ -124,10 +124,10 @@ impl Task {
         };
         person.gop.push(now_ns, unit);
         let greeted = self.stage.mixer.as_ref();
-        if let Some(running) = greeted.filter(|r| r.configured.is_some())
+        if let Some(process) = greeted.and_then(MixerRun::greeted)
             && (unit.keyframe || person.told.is_some())
         {
-            tell_picture(&running.process, person, unit, epoch_ns);
+            tell_picture(process, person, unit, epoch_ns);
         }
         if role == Role::Host {
             self.stage.host_seen = Some(now);
@@ -172,22 +172,21 @@ impl Task {
             return;
         };
         self.stage.runs += 1;
+        let run = self.stage.runs;
+        if self.borrow_mix(Some(run)) {
+            self.stage.mixer = Some(MixerRun::new(run, None));
+            return;
+        }
         let start = Start {
             command: process::find(&self.stage.config.command),
-            run: self.stage.runs,
+            run,
             clock: self.deps.clock,
             epoch,
         };
         match Process::start(start, self.stage.events.clone()) {
             Ok(process) => {
                 info!(pid = process.pid(), "mixer started");
-                self.stage.mixer = Some(MixerRun {
-                    process,
-                    configured: None,
-                    output: None,
-                    scene: None,
-                    staged: None,
-                });
+                self.stage.mixer = Some(MixerRun::new(run, Some(process)));
             }
             Err(error) => {
                 let ended = supervisor::Input::Ended(error.to_string());
@@ -203,6 +202,9 @@ impl Task {
         if let Some((source, _)) = running.output {
             self.feed(now, ProgramInput::Detach { source });
         }
+        if running.process.is_none() {
+            self.borrow_mix(None);
+        }
         for person in self.stage.people.values_mut() {
             person.told = None;
         }
@@ -211,7 +213,7 @@ impl Task {
     /// Something the mixer says.
     pub(in crate::channel::task) fn mixer_event(&mut self, now: Instant, run: Run, event: Event) {
         let current = self.stage.mixer.as_ref();
-        if current.is_none_or(|running| running.process.run() != run) {
+        if current.is_none_or(|running| running.run != run) {
             return;
         }
         match event {
@@ -227,8 +229,19 @@ impl Task {
                 info!(version, ?encoders, gstreamer, "mixer is there");
                 self.configure_mixer();
             }
-            Event::Said(FromMixer::VideoConfig(config)) => self.mix_config(now, config),
+            Event::Said(FromMixer::VideoConfig(config)) => {
+                let track = Track {
+                    id: TrackId(0),
+                    config: CodecConfig::H264(config),
+                    rate: Rate::NANOS,
+                };
+                self.mix_track(now, Arc::new(track));
+            }
             Event::Said(FromMixer::Picture(picture)) => self.mix_picture(now, picture),
+            Event::Lent(unit) => {
+                self.mix_track(now, Arc::clone(&unit.track));
+                self.mix_unit(now, unit);
+            }
             Event::Said(FromMixer::Error { message }) => warn!(message, "the mixer says"),
             Event::Said(FromMixer::Stats(stats)) => debug!(?stats, "mixer"),
             Event::Said(FromMixer::Pong { .. } | FromMixer::Challenge { .. }) => {}
@@ -243,7 +256,9 @@ impl Task {
         let Some(running) = &mut self.stage.mixer else {
             return;
         };
-        let process = &running.process;
+        let Some(process) = &running.process else {
+            return;
+        };
         process.say(ToMixer::Configure(configure.clone()));
         for (id, person) in &mut self.stage.people {
             process.say(ToMixer::Add {
@@ -315,12 +330,7 @@ impl Task {
         configure
     }
 
-    fn mix_config(&mut self, now: Instant, config: h264::Config) {
-        let track = Arc::new(Track {
-            id: TrackId(0),
-            config: CodecConfig::H264(config),
-            rate: Rate::NANOS,
-        });
+    fn mix_track(&mut self, now: Instant, track: Arc<Track>) {
         let fresh = SourceId(self.next_source);
         let Some(running) = &mut self.stage.mixer else {
             return;
@@ -341,7 +351,7 @@ impl Task {
     fn mix_picture(&mut self, now: Instant, picture: link::Picture) {
         let epoch_ns = self.epoch_ns();
         let output = self.stage.mixer.as_ref().and_then(|r| r.output.as_ref());
-        let Some((source, track)) = output else {
+        let Some((_, track)) = output else {
             return;
         };
         let at = |program_ns: i64| Timestamp::from_nanos(program_ns.saturating_add(epoch_ns));
@@ -353,7 +363,15 @@ impl Task {
             discontinuity: picture.discontinuity,
             data: picture.data,
         };
-        let source = *source;
+        self.mix_unit(now, unit);
+    }
+
+    fn mix_unit(&mut self, now: Instant, unit: AccessUnit) {
+        let output = self.stage.mixer.as_ref().and_then(|r| r.output.as_ref());
+        let Some(source) = output.map(|(source, _)| *source) else {
+            return;
+        };
+        self.lend_mix(&unit);
         self.feed(now, ProgramInput::Unit { source, unit });
         self.stage
             .supervisor
@@ -366,6 +384,7 @@ impl Task {
         let is_mix = output.is_some_and(|(mix, _)| *mix == source);
         if is_mix {
             self.stage.say(ToMixer::Keyframe);
+            self.ask_for_lent_keyframe();
         }
         is_mix
     }

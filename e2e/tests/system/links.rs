@@ -1,0 +1,169 @@
+//! Two channels in one show: one mix, coded once, in both programs.
+
+use std::collections::HashSet;
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use e2e::analysis::{decode, tracks};
+use e2e::capture::FlvViewer;
+use e2e::run::anchor::{Anchor, Options};
+use e2e::run::{eventually, whip};
+use media::h264::{self, nal_type};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::collab::{guest_clip, guest_level, host_clip};
+use crate::support::{Recording, SOON};
+
+/// The slices of the pictures that are shown in a recording between two moments, in order.
+fn slices(recording: &Recording, from_s: f64, to_s: f64) -> anyhow::Result<Vec<Bytes>> {
+    let mut found = Vec::new();
+    for picture in &recording.tracks.video {
+        if !(from_s..to_s).contains(&picture.pts_s()) {
+            continue;
+        }
+        for nal in h264::avcc_nals(&picture.data) {
+            let nal = nal?;
+            if matches!(h264::nal_unit_type(&nal), nal_type::SLICE | nal_type::IDR) {
+                found.push(nal);
+            }
+        }
+    }
+    Ok(found)
+}
+
+async fn wait_for_source(anchor: &Anchor, channel: &str, source: &str) -> anyhow::Result<()> {
+    let path = format!("/api/v1/channels/{channel}/stats");
+    eventually(&format!("{channel} from {source}"), SOON, async || {
+        let stats = anchor.get(&path).await?;
+        ensure!(stats["program"]["source"] == source, "{stats}");
+        Ok(())
+    })
+    .await
+}
+
+/// The anchor's child processes.
+fn children(anchor: &Anchor) -> anyhow::Result<usize> {
+    let mut count = 0;
+    for task in std::fs::read_dir(format!("/proc/{}/task", anchor.process.id()))? {
+        let listed = std::fs::read_to_string(task?.path().join("children"))?;
+        count += listed.split_whitespace().count();
+    }
+    Ok(count)
+}
+
+#[tokio::test]
+async fn two_channels_show_one_mix() -> anyhow::Result<()> {
+    let options = Options::default().set("mixer", "latency_ms = 600");
+    let anchor = Anchor::start_with(options).await?;
+    let mut viewers = Vec::new();
+    for channel in ["ann", "ben"] {
+        anchor.create_channel(channel, &[]).await?;
+        viewers.push(FlvViewer::connect(&anchor.flv(channel)).await?);
+    }
+    let url = |channel: &str| anchor.whip(&format!("{channel}?participant=host&role=host"));
+    let _ann = whip::ffmpeg(&url("ann"), &host_clip()?, true)?;
+    let mut ben = whip::ffmpeg(&url("ben"), &guest_clip()?, true)?;
+    for viewer in &viewers {
+        viewer.wait_for_pictures(30, SOON).await?;
+    }
+
+    let links = "/api/v1/channels/ann/links";
+    let (status, answer) = anchor
+        .send(Method::POST, links, &json!({ "channel": "ben" }))
+        .await?;
+    ensure!(status == 201, "{status} {answer}");
+    for (path, other, says) in [
+        (links, "ben", "in this show already"),
+        (links, "nobody", "no channel"),
+        ("/api/v1/channels/ben/links", "ann", "in the show of ann"),
+    ] {
+        let (status, answer) = anchor
+            .send(Method::POST, path, &json!({ "channel": other }))
+            .await?;
+        ensure!(status == 409 || status == 422, "{status} {answer}");
+        ensure!(answer.to_string().contains(says), "{answer}");
+    }
+    eventually("the other host", SOON, async || {
+        let list = anchor.get(links).await?;
+        ensure!(list["items"][0]["state"] == "live", "{list}");
+        let people = anchor.get("/api/v1/channels/ben/participants").await?;
+        ensure!(people["items"][0]["id"] == "ann-host", "{people}");
+        Ok(())
+    })
+    .await?;
+
+    // One call takes both to the mix.
+    let (status, answer) = anchor.switch("ann", "collab").await?;
+    ensure!(status == 200, "{status} {answer}");
+    let from_s = answer["cut"]["video_dts_ms"].as_f64().context("a cut")? / 1_000.0;
+    wait_for_source(&anchor, "ben", "mix").await?;
+    for viewer in &viewers {
+        let seen = viewer.pictures();
+        viewer.wait_for_pictures(seen + 90, SOON).await?;
+    }
+    assert_eq!(children(&anchor)?, 1, "one mixer for both");
+
+    // The guest's host goes and comes back: the show goes on, and the link holds.
+    ben.kill().await?;
+    wait_for_source(&anchor, "ann", "host").await?;
+    let _ben = whip::ffmpeg(&url("ben"), &guest_clip()?, true)?;
+    eventually("the host who is back", SOON, async || {
+        let list = anchor.get(links).await?;
+        ensure!(list["items"][0]["state"] == "live", "{list}");
+        Ok(())
+    })
+    .await?;
+    let (status, answer) = anchor.switch("ann", "collab").await?;
+    ensure!(status == 200, "{status} {answer}");
+    wait_for_source(&anchor, "ben", "mix").await?;
+
+    // Parted, each goes on alone.
+    let (status, _) = anchor
+        .send(Method::DELETE, "/api/v1/channels/ann/links/ben", &json!({}))
+        .await?;
+    assert_eq!(status, 204);
+    for channel in ["ann", "ben"] {
+        wait_for_source(&anchor, channel, "host").await?;
+        let path = format!("/api/v1/channels/{channel}/participants");
+        let people = anchor.get(&path).await?;
+        assert_eq!(
+            people["items"].as_array().map(Vec::len),
+            Some(1),
+            "{people}"
+        );
+    }
+    for viewer in &viewers {
+        let seen = viewer.pictures();
+        viewer.wait_for_pictures(seen + 30, SOON).await?;
+        assert!(viewer.ended().is_none(), "one stream for the whole show");
+    }
+
+    let recordings: Vec<Recording> = viewers
+        .iter()
+        .map(|viewer| Recording::of(&viewer.tags()))
+        .collect::<anyhow::Result<_>>()?;
+    for recording in &recordings {
+        tracks::strictly_increasing(&recording.tracks.video)?;
+        tracks::contiguous(&recording.tracks.audio)?;
+        decode::without_errors(&recording.file)?;
+    }
+    // The guest's tone is on the right, the host's on the left.
+    let ann = &recordings[0];
+    let level = guest_level(&ann.sound(1)?, from_s + 1.5 - ann.sound_start_s()?);
+    assert!((level - 0.2).abs() < 0.03, "ben in the program of ann: {level:.3}");
+    let ben = recordings[1].sound(0)?;
+    let heard = ben.chunks(48_000).filter(|second| {
+        let energy: f64 = second.iter().map(|sample| sample * sample).sum();
+        energy / 48_000.0 > 0.01
+    });
+    assert!(heard.count() >= 2, "ann is not heard in the program of ben");
+
+    // Channels count from their own beginning: what is the same is found by its bytes.
+    let mixed = slices(&recordings[0], from_s + 0.5, from_s + 2.5)?;
+    let shown: HashSet<Bytes> = slices(&recordings[1], 0.0, f64::MAX)?.into_iter().collect();
+    let same = mixed.iter().filter(|slice| shown.contains(*slice)).count();
+    assert!(mixed.len() > 50, "{} slices", mixed.len());
+    assert_eq!(same, mixed.len(), "the same pictures in both programs");
+    Ok(())
+}
