@@ -25,10 +25,10 @@ pub(crate) struct Live {
 }
 
 /// A host that publishes the test clip.
-struct Host(Child);
+pub(crate) struct Host(Child);
 
 impl Host {
-    fn start(
+    pub(crate) fn start(
         binary: &Path,
         node: &Node,
         channel: &str,
@@ -48,6 +48,7 @@ impl Host {
             &seconds,
         ]);
         command
+            .env("RUST_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true);
@@ -55,7 +56,7 @@ impl Host {
     }
 
     /// Waits for its end; returns when its first picture was captured.
-    async fn finish(mut self) -> anyhow::Result<SystemTime> {
+    pub(crate) async fn finish(mut self) -> anyhow::Result<SystemTime> {
         let mut text = String::new();
         let mut output = self.0.stdout.take().context("the host prints nothing")?;
         output.read_to_string(&mut text).await?;
@@ -100,34 +101,42 @@ pub(crate) async fn early_viewer(
     judge(&pictures, first)
 }
 
-/// The host's pictures are captured on one line from the first on, and the program keeps their distances.
-fn judge(pictures: &[(Picture, SystemTime)], captured: SystemTime) -> anyhow::Result<Live> {
-    let (first, arrived) = pictures.first().context("the viewer saw nothing")?;
+/// When each picture arrived, and how old it was then. The first is the host's first, captured at `captured`; the
+/// host's pictures are captured on one line from there on, and the program keeps their distances.
+pub(crate) fn ages(
+    pictures: &[(Picture, SystemTime)],
+    captured: SystemTime,
+) -> anyhow::Result<Vec<(SystemTime, Duration)>> {
+    let (first, _) = pictures.first().context("the viewer saw nothing")?;
     anyhow::ensure!(
         first.keyframe,
         "the viewer was given a picture that it cannot decode"
     );
-    let micros = |from: SystemTime, to: SystemTime| {
-        let age = to.duration_since(from).unwrap_or_default();
-        u64::try_from(age.as_micros()).unwrap_or(u64::MAX)
+    let age = |(picture, at): &(Picture, SystemTime)| {
+        let offset = picture.timestamp_ms.wrapping_sub(first.timestamp_ms);
+        let captured = captured + Duration::from_millis(offset.into());
+        (*at, at.duration_since(captured).unwrap_or_default())
     };
-    let mut ages: Vec<u64> = pictures
+    Ok(pictures.iter().map(age).collect())
+}
+
+fn judge(pictures: &[(Picture, SystemTime)], captured: SystemTime) -> anyhow::Result<Live> {
+    let ages = ages(pictures, captured)?;
+    let (_, first_age) = ages.first().context("the viewer saw nothing")?;
+    let mut micros: Vec<u64> = ages
         .iter()
-        .map(|(picture, at)| {
-            let offset = picture.timestamp_ms.wrapping_sub(first.timestamp_ms);
-            micros(captured + Duration::from_millis(offset.into()), *at)
-        })
+        .map(|(_, age)| u64::try_from(age.as_micros()).unwrap_or(u64::MAX))
         .collect();
-    ages.sort_unstable();
-    let (last, _) = pictures.last().context("the viewer saw nothing")?;
-    let span_s = f64::from(last.timestamp_ms.wrapping_sub(first.timestamp_ms)) / 1_000.0;
+    micros.sort_unstable();
+    let time =
+        |of: Option<&(Picture, SystemTime)>| of.map_or(0, |(picture, _)| picture.timestamp_ms);
+    let span_ms = time(pictures.last()).wrapping_sub(time(pictures.first()));
     let shown = u32::try_from(pictures.len()).unwrap_or(u32::MAX);
     Ok(Live {
-        first_picture_ms: f64::from(u32::try_from(micros(captured, *arrived)).unwrap_or(u32::MAX))
-            / 1_000.0,
-        p50_ms: percentile(&ages, 50) / 1_000.0,
-        p95_ms: percentile(&ages, 95) / 1_000.0,
-        fps: f64::from(shown.saturating_sub(1)) / span_s.max(0.001),
+        first_picture_ms: first_age.as_secs_f64() * 1_000.0,
+        p50_ms: percentile(&micros, 50) / 1_000.0,
+        p95_ms: percentile(&micros, 95) / 1_000.0,
+        fps: f64::from(shown.saturating_sub(1)) * 1_000.0 / f64::from(span_ms.max(1)),
     })
 }
 

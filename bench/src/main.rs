@@ -9,12 +9,17 @@
     reason = "a bench reads clocks and opens sockets"
 )]
 
+mod api;
 mod channel;
+mod clip;
 mod fanout;
+mod mixing;
 mod node;
 mod report;
 mod rtmp;
 mod source;
+mod stats;
+mod switch;
 mod viewer;
 
 use std::io::Write as _;
@@ -33,9 +38,26 @@ const PROGRAM_DELAY_MS: f64 = 300.0;
 /// Measures AnchorNet beside its peers; prints a table and writes JSON.
 #[derive(clap::Parser)]
 struct Args {
+    #[command(subcommand)]
+    role: Option<Role>,
     /// Shorter rounds with fewer viewers: does the bench work?
     #[arg(long)]
     quick: bool,
+    /// Only these parts; all without it.
+    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    only: Vec<Part>,
+    /// Trials of the switch per network. 30 of each take two hours.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    seeds: u64,
+    /// Trials of the switch at the same time.
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=50))]
+    parallel: u8,
+    /// Networks of the switch: round-trip times in milliseconds.
+    #[arg(long, value_delimiter = ',', default_values_t = [20, 50, 100, 200], value_name = "MS")]
+    rtt: Vec<u32>,
+    /// Networks of the switch: packets lost on each way, in percent.
+    #[arg(long, value_delimiter = ',', default_values_t = [0.0, 1.0, 3.0], value_name = "PERCENT", value_parser = parse_percent)]
+    loss: Vec<f64>,
     /// The binary under measurement.
     #[arg(long, default_value = "target/release/anchornet")]
     anchornet: PathBuf,
@@ -45,6 +67,44 @@ struct Args {
     /// Exit with 1 when a bar is missed.
     #[arg(long)]
     strict: bool,
+}
+
+impl Args {
+    /// Where clips are kept.
+    fn clips(&self) -> PathBuf {
+        self.json.with_file_name("clips")
+    }
+}
+
+/// What the bench starts itself as.
+#[derive(clap::Subcommand)]
+enum Role {
+    /// A host that publishes noise by RTMP, from the first byte of standard input to its end.
+    #[command(hide = true)]
+    RtmpHost { url: String, video_kbps: u64 },
+}
+
+/// Parts of the bench.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Start-up and idle memory.
+    Idle,
+    /// A channel from the host to a viewer, and its cost.
+    Channel,
+    /// Many viewers of one stream.
+    Fanout,
+    /// Solo to collab and back: what viewers notice, how long it takes.
+    Switch,
+    /// What the mixer costs.
+    Mixing,
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    match (0.0..=100.0).contains(&percent) {
+        true => Ok(percent),
+        false => Err("a percentage lies between 0 and 100".into()),
+    }
 }
 
 /// Sizes of a run.
@@ -57,6 +117,9 @@ struct Scale {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if let Some(Role::RtmpHost { url, video_kbps }) = args.role {
+        return switch::rtmp_host(url, video_kbps).await;
+    }
     anyhow::ensure!(
         args.anchornet.is_file(),
         "there is no {}: cargo build --release -p server",
@@ -75,9 +138,23 @@ async fn main() -> anyhow::Result<()> {
             channel: seconds(20),
         },
     };
-    let mut rows = idle(&args).await?;
-    rows.extend(whole_channel(&args, &scale).await?);
-    rows.extend(fan_outs(&args, &scale).await?);
+    let wants = |part| args.only.is_empty() || args.only.contains(&part);
+    let mut rows = Vec::new();
+    if wants(Part::Idle) {
+        rows.extend(idle(&args).await?);
+    }
+    if wants(Part::Channel) {
+        rows.extend(whole_channel(&args, &scale).await?);
+    }
+    if wants(Part::Fanout) {
+        rows.extend(fan_outs(&args, &scale).await?);
+    }
+    if wants(Part::Switch) {
+        rows.extend(switches(&args).await?);
+    }
+    if wants(Part::Mixing) {
+        rows.extend(mixes(&args).await?);
+    }
     report::write(&rows, &args.json)?;
     print(&format!(
         "\n{}\nwritten to {}",
@@ -131,6 +208,33 @@ async fn whole_channel(args: &Args, scale: &Scale) -> anyhow::Result<Vec<Row>> {
         Row::new("capture to FLV viewer, p95", live.p95_ms, "ms").at_most(PROGRAM_DELAY_MS + 100.0),
         Row::new("pictures per second at that viewer", live.fps, "fps").at_least(29.7),
     ])
+}
+
+/// CPU of the mixer's process.
+async fn mixes(args: &Args) -> anyhow::Result<Vec<Row>> {
+    print("mixing beside GStreamer and ffmpeg");
+    let mixer = args.anchornet.with_file_name("anchornet-mixer");
+    let round = Duration::from_secs(if args.quick { 4 } else { 12 });
+    mixing::cost(&mixer, &args.clips(), round).await
+}
+
+/// Solo to collab and back.
+async fn switches(args: &Args) -> anyhow::Result<Vec<Row>> {
+    print("switch: from the request to the first picture");
+    let toggles = if args.quick { 5 } else { 30 };
+    let mut rows = switch::durations(&args.anchornet, &args.clips(), toggles).await?;
+    print("switch: latency of the program, solo and collab");
+    let round = Duration::from_secs(if args.quick { 4 } else { 10 });
+    rows.extend(switch::latency(&args.anchornet, &args.clips(), round, PROGRAM_DELAY_MS).await?);
+    print("switch: rebuffering of viewers, AnchorNet beside two paths");
+    let plan = switch::Plan {
+        round_trips_ms: args.rtt.clone(),
+        losses_percent: args.loss.clone(),
+        seeds: if args.quick { 1 } else { args.seeds },
+        parallel: args.parallel.into(),
+    };
+    rows.extend(switch::rebuffering(&args.anchornet, &args.clips(), &plan).await?);
+    Ok(rows)
 }
 
 async fn fan_outs(args: &Args, scale: &Scale) -> anyhow::Result<Vec<Row>> {

@@ -155,16 +155,7 @@ impl Node {
 
     /// CPU time used so far by all threads, in milliseconds (resolution 10 ms).
     pub(crate) fn cpu_ms(&self) -> anyhow::Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        // the name in brackets may hold spaces; user and system time are the 14th and 15th field
-        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat is strange")?;
-        let ticks = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(str::parse::<f64>);
-        let ticks: f64 = ticks.sum::<Result<f64, _>>()?;
-        Ok(ticks * 1_000.0 / TICKS_PER_S)
+        cpu_ms(self.pid)
     }
 
     /// Resident memory in megabytes.
@@ -182,6 +173,20 @@ impl Node {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// CPU time that a process has used so far in all its threads, in milliseconds (resolution 10 ms).
+pub(crate) fn cpu_ms(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // the name in brackets may hold spaces; user and system time are the 14th and 15th field
+    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat is strange")?;
+    let ticks = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(str::parse::<f64>);
+    let ticks: f64 = ticks.sum::<Result<f64, _>>()?;
+    Ok(ticks * 1_000.0 / TICKS_PER_S)
 }
 
 fn scratch(name: &str) -> anyhow::Result<PathBuf> {

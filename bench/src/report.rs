@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::stats::ratio;
+
 /// One figure.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
@@ -17,6 +19,9 @@ pub(crate) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bar: Option<f64>,
     pub(crate) at_least: bool,
+    /// Where the figure lies with 95 % confidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) interval: Option<[f64; 2]>,
     /// The same figure of each peer in this run, and ours divided by it.
     pub(crate) peers: Vec<Peer>,
 }
@@ -27,18 +32,32 @@ pub(crate) struct Peer {
     pub(crate) name: &'static str,
     pub(crate) measured: f64,
     pub(crate) ratio: f64,
+    /// Where the ratio lies with 95 % confidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) interval: Option<[f64; 2]>,
 }
 
 impl Row {
     /// A figure of ours without a bar.
     pub(crate) fn new(what: impl Into<String>, measured: f64, unit: &'static str) -> Self {
+        Self::of("AnchorNet", what, measured, unit)
+    }
+
+    /// A figure of another system, without a bar.
+    pub(crate) fn of(
+        system: &'static str,
+        what: impl Into<String>,
+        measured: f64,
+        unit: &'static str,
+    ) -> Self {
         Self {
             what: what.into(),
-            system: "AnchorNet",
+            system,
             unit,
             measured,
             bar: None,
             at_least: false,
+            interval: None,
             peers: Vec::new(),
         }
     }
@@ -62,7 +81,28 @@ impl Row {
             name,
             measured,
             ratio: self.measured / measured,
+            interval: None,
         });
+        self
+    }
+
+    /// Beside a peer that was measured as often, each time under the same conditions.
+    pub(crate) fn beside_each(mut self, name: &'static str, ours: &[f64], theirs: &[f64]) -> Self {
+        let pairs: Vec<(f64, f64)> = ours.iter().copied().zip(theirs.iter().copied()).collect();
+        let ratio = ratio(&pairs);
+        let count = u32::try_from(theirs.len()).unwrap_or(u32::MAX);
+        self.peers.push(Peer {
+            name,
+            measured: theirs.iter().fold(0.0, |sum, value| sum + value) / f64::from(count),
+            ratio: ratio.map_or(f64::NAN, |ratio| ratio.value),
+            interval: ratio.map(|ratio| [ratio.low, ratio.high]),
+        });
+        self
+    }
+
+    /// With the interval of its confidence.
+    pub(crate) fn within(mut self, low: f64, high: f64) -> Self {
+        self.interval = Some([low, high]);
         self
     }
 
@@ -74,6 +114,17 @@ impl Row {
         } else {
             self.measured <= bar
         })
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:.2} ", self.name, self.measured)?;
+        match (self.ratio.is_finite(), self.interval) {
+            (false, _) => write!(f, "(-)"),
+            (true, None) => write!(f, "({:.2}x)", self.ratio),
+            (true, Some([low, high])) => write!(f, "({:.2}x, {low:.2} to {high:.2})", self.ratio),
+        }
     }
 }
 
@@ -92,16 +143,18 @@ pub(crate) fn table(rows: &[Row]) -> String {
             Some(false) => "MISS",
             None => "",
         };
-        let peers: Vec<String> = row
-            .peers
-            .iter()
-            .map(|peer| format!("{} {:.2} ({:.2}x)", peer.name, peer.measured, peer.ratio))
-            .collect();
+        let mut notes: Vec<String> = row.peers.iter().map(Peer::to_string).collect();
+        if let Some([low, high]) = row.interval {
+            notes.push(format!("95 % CI {low:.2} to {high:.2}"));
+        }
+        if row.system != "AnchorNet" {
+            notes.push(format!("({})", row.system));
+        }
         let measured = format!("{:.2} {}", row.measured, row.unit);
         out += &format!(
             "{:<58} {bar:>10} {measured:>12} {verdict:<6} {}\n",
             row.what,
-            peers.join("  ")
+            notes.join("  ")
         );
     }
     out

@@ -76,13 +76,18 @@ pub(crate) struct Source {
 impl Source {
     /// Publishes `live/bench` to an RTMP port of loopback.
     pub(crate) async fn start(rtmp: u16) -> anyhow::Result<Self> {
+        Self::publish(format!("rtmp://127.0.0.1:{rtmp}/live/bench"), VIDEO_BPS).await
+    }
+
+    /// Publishes to a URL, with as many bits of video per second; returns when the server takes the stream.
+    pub(crate) async fn publish(url: String, video_bps: u64) -> anyhow::Result<Self> {
         let publisher = Publisher::start("bench".into(), PublisherConfig::default());
         publisher.set_destinations(vec![Destination {
             name: "bench".into(),
-            url: format!("rtmp://127.0.0.1:{rtmp}/live/bench"),
+            url,
         }]);
         let times = SendTimes::new();
-        let task = tokio::spawn(feed(publisher.clone(), times.clone())?);
+        let task = tokio::spawn(feed(publisher.clone(), times.clone(), video_bps)?);
         let begun = Instant::now();
         while publisher
             .status()
@@ -109,11 +114,15 @@ impl Source {
     }
 }
 
-fn feed(publisher: Publisher, times: SendTimes) -> anyhow::Result<impl Future<Output = ()> + Send> {
+fn feed(
+    publisher: Publisher,
+    times: SendTimes,
+    video_bps: u64,
+) -> anyhow::Result<impl Future<Output = ()> + Send> {
     let video = h264::Config::new(Bytes::from_static(SPS), vec![Bytes::from_static(PPS)])?;
     let video = track(1, Config::H264(video), Rate::VIDEO);
     let audio = track(2, Config::Aac(aac::Config::lc(48_000, 2)?), Rate::AUDIO);
-    let per_second = VIDEO_BPS / 8;
+    let per_second = video_bps / 8;
     let keyframe = usize::try_from(per_second / KEYFRAME_SHARE)?;
     let other = usize::try_from((per_second - per_second / KEYFRAME_SHARE) / (FPS - 1))?;
     let mut noise = vec![0; keyframe];

@@ -1,5 +1,6 @@
 //! Viewers by HTTP-FLV: as many as the bench asks for, each a task that walks over the tags without keeping them.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
@@ -21,6 +22,22 @@ pub(crate) struct Picture {
     pub(crate) keyframe: bool,
     /// The number that the bench's own source draws in; meaningless for other sources.
     pub(crate) number: u64,
+}
+
+/// A tag that has arrived completely.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unit {
+    Picture(Picture),
+    Sound { timestamp_ms: u32 },
+}
+
+impl Unit {
+    fn picture(self) -> Option<Picture> {
+        match self {
+            Self::Picture(picture) => Some(picture),
+            Self::Sound { .. } => None,
+        }
+    }
 }
 
 /// What one viewer has seen.
@@ -65,12 +82,18 @@ pub(crate) async fn watch_flv(port: u16, path: String, watch: Watch) -> anyhow::
     let begun = Instant::now();
     let mut seen = Seen::default();
     let mut over = watch.over.clone();
-    let mut stream = FlvStream::open(port, &path).await?;
+    let mut stream = FlvStream::open(loopback(port), &path).await?;
     loop {
-        let read = tokio::select! {
-            _ = over.wait_for(|over| *over) => return Ok(seen),
-            read = stream.read(|picture| seen.note(picture, begun, Instant::now(), &watch)) => read?,
+        let note = |unit: Unit| {
+            if let Some(picture) = unit.picture() {
+                seen.note(picture, begun, Instant::now(), &watch);
+            }
         };
+        let read = tokio::select! {
+            read = stream.read(note) => Some(read?),
+            _ = over.wait_for(|over| *over) => None,
+        };
+        let Some(read) = read else { return Ok(seen) };
         anyhow::ensure!(read, "the server closed the connection of a viewer");
     }
 }
@@ -81,13 +104,15 @@ pub(crate) async fn record_flv(
     path: &str,
     duration: Duration,
 ) -> anyhow::Result<Vec<(Picture, SystemTime)>> {
-    let mut stream = FlvStream::open(port, path).await?;
+    let mut stream = FlvStream::open(loopback(port), path).await?;
     let mut pictures = Vec::new();
     let recording = async {
-        while stream
-            .read(|picture| pictures.push((picture, SystemTime::now())))
-            .await?
-        {}
+        let mut note = |unit: Unit| {
+            if let Some(picture) = unit.picture() {
+                pictures.push((picture, SystemTime::now()));
+            }
+        };
+        while stream.read(&mut note).await? {}
         anyhow::Ok(())
     };
     if let Ok(ended) = tokio::time::timeout(duration, recording).await {
@@ -96,7 +121,12 @@ pub(crate) async fn record_flv(
     Ok(pictures)
 }
 
-struct FlvStream {
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// One HTTP-FLV connection.
+pub(crate) struct FlvStream {
     socket: TcpStream,
     buffer: Vec<u8>,
     chunks: Chunks,
@@ -104,11 +134,11 @@ struct FlvStream {
 }
 
 impl FlvStream {
-    async fn open(port: u16, path: &str) -> anyhow::Result<Self> {
-        let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
+    /// Connects; an error unless the server has the stream.
+    pub(crate) async fn open(server: SocketAddr, path: &str) -> anyhow::Result<Self> {
+        let mut socket = TcpStream::connect(server).await?;
         socket.set_nodelay(true)?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: */*\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nAccept: */*\r\n\r\n");
         socket.write_all(request.as_bytes()).await?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -132,12 +162,12 @@ impl FlvStream {
     }
 
     /// Reads once; false at the end.
-    async fn read(&mut self, mut on_picture: impl FnMut(Picture)) -> anyhow::Result<bool> {
+    pub(crate) async fn read(&mut self, mut on_unit: impl FnMut(Unit)) -> anyhow::Result<bool> {
         let length = self.socket.read(&mut self.buffer).await?;
         let data = self.buffer.get(..length).unwrap_or_default();
         let walker = &mut self.walker;
         self.chunks
-            .split(data, |part| walker.walk(part, &mut on_picture));
+            .split(data, |part| walker.walk(part, &mut on_unit));
         Ok(length > 0)
     }
 }
@@ -180,8 +210,8 @@ impl Chunks {
 struct Walker {
     head: Vec<u8>,
     skip: usize,
-    /// The picture that is being skipped over.
-    current: Option<Picture>,
+    /// What is being skipped over.
+    current: Option<Unit>,
 }
 
 impl Default for Walker {
@@ -196,7 +226,7 @@ impl Default for Walker {
 }
 
 impl Walker {
-    fn walk(&mut self, mut data: &[u8], on_picture: &mut impl FnMut(Picture)) {
+    fn walk(&mut self, mut data: &[u8], on_unit: &mut impl FnMut(Unit)) {
         loop {
             let (skipped, rest) = data.split_at(self.skip.min(data.len()));
             self.skip -= skipped.len();
@@ -204,8 +234,8 @@ impl Walker {
             if self.skip > 0 {
                 return;
             }
-            if let Some(picture) = self.current.take() {
-                on_picture(picture);
+            if let Some(unit) = self.current.take() {
+                on_unit(unit);
             }
             if data.is_empty() {
                 return;
@@ -226,17 +256,17 @@ impl Walker {
     fn finish_head(&mut self) {
         if let [kind, a, b, c, d, e, f, g, _, _, _, body @ ..] = &self.head[..] {
             self.skip = be(&[*a, *b, *c]) - body.len() + 4;
-            let timestamp = be(&[*g, *d, *e, *f]);
-            // AVC, and a picture rather than a sequence header
-            if let (9, [frame, 1, ..]) = (*kind, body)
-                && frame & 0x0f == 7
-            {
-                self.current = Some(Picture {
-                    timestamp_ms: u32::try_from(timestamp).unwrap_or(0),
+            let timestamp_ms = u32::try_from(be(&[*g, *d, *e, *f])).unwrap_or(0);
+            // AVC or AAC, and media rather than a sequence header
+            self.current = match (*kind, body) {
+                (9, [frame, 1, ..]) if frame & 0x0f == 7 => Some(Unit::Picture(Picture {
+                    timestamp_ms,
                     keyframe: frame >> 4 == 1,
                     number: number(body),
-                });
-            }
+                })),
+                (8, [format, 1, ..]) if format >> 4 == 10 => Some(Unit::Sound { timestamp_ms }),
+                _ => None,
+            };
         }
         self.head.clear();
     }
@@ -305,11 +335,11 @@ mod tests {
                 coded.extend_from_slice(part);
                 coded.extend_from_slice(b"\r\n");
                 for piece in coded.chunks(step) {
-                    chunks.split(piece, |part| {
-                        walker.walk(part, &mut |picture| seen.push(picture))
-                    });
+                    chunks.split(piece, |part| walker.walk(part, &mut |unit| seen.push(unit)));
                 }
             }
+            assert_eq!(seen.len(), 10, "pictures and sounds");
+            let seen: Vec<Picture> = seen.into_iter().filter_map(Unit::picture).collect();
             let numbers: Vec<u64> = seen.iter().map(|picture| picture.number).collect();
             assert_eq!(numbers, [0, 1, 2, 3, 4], "in pieces of {step}");
             assert!(seen[0].keyframe && !seen[1].keyframe && seen[4].timestamp_ms == 132);
