@@ -43,6 +43,7 @@ async fn status(surface: &Surface, method: &str, at: &str, token: &str) -> u16 {
         (_, at) if at.ends_with("/layout") => ("application/json", r#"{"name":"grid"}"#),
         ("PUT", at) if at.ends_with("/destinations") => ("application/json", "[]"),
         ("POST", at) if at.ends_with("/invites") => ("application/json", "{}"),
+        ("POST", at) if at.ends_with("/links") => ("application/json", r#"{"channel":"b"}"#),
         ("POST", _) => ("application/json", r#"{"id":"a"}"#),
         _ => ("application/json", "{}"),
     };
