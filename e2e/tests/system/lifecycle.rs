@@ -24,6 +24,12 @@ async fn a_graceful_stop_flushes_and_tells_everybody() -> anyhow::Result<()> {
     anchor.create_channel("demo", &[tap.url("demo")]).await?;
     let viewer = FlvViewer::connect(&anchor.flv("demo")).await?;
     let _host = whip::ffmpeg(&anchor.whip("demo"), &clip::clip(&Clip::default())?, true)?;
+    let long = clip::clip(&Clip {
+        seconds: 60,
+        ..Clip::default()
+    })?;
+    let mut other = whip::anchornet(&anchor.whip("other"), &long)?;
+    anchor.wait_for_state("other", "live", SOON).await?;
     viewer.wait_for_pictures(60, SOON).await?;
 
     let asked = Instant::now();
@@ -32,6 +38,10 @@ async fn a_graceful_stop_flushes_and_tells_everybody() -> anyhow::Result<()> {
     assert_eq!(status.code(), Some(0), "{}", anchor.process.tail());
     assert!(took < Duration::from_secs(3), "stopping took {took:?}");
     assert!(anchor.panics().is_empty());
+
+    // A broadcaster hears of it (DTLS close), and need not wait for a timeout of ten seconds.
+    let status = other.end(Duration::from_secs(3)).await?;
+    assert!(!status.success(), "{}", other.tail());
 
     // The CDN has everything that the viewer has, and saw an end, not a reset.
     eventually("end of the push", SOON, async || {

@@ -151,7 +151,10 @@ async fn two_channels_show_one_mix() -> anyhow::Result<()> {
     // The guest's tone is on the right, the host's on the left.
     let ann = &recordings[0];
     let level = guest_level(&ann.sound(1)?, from_s + 1.5 - ann.sound_start_s()?);
-    assert!((level - 0.2).abs() < 0.03, "ben in the program of ann: {level:.3}");
+    assert!(
+        (level - 0.2).abs() < 0.03,
+        "ben in the program of ann: {level:.3}"
+    );
     let ben = recordings[1].sound(0)?;
     let heard = ben.chunks(48_000).filter(|second| {
         let energy: f64 = second.iter().map(|sample| sample * sample).sum();

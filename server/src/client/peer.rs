@@ -16,6 +16,7 @@ use bytes::Bytes;
 use media::Kind;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS};
+use rtc::peer_connection::transport::RTCDtlsTransportState;
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtp;
 use rtc::rtp_transceiver::rtp_sender::{
@@ -23,6 +24,7 @@ use rtc::rtp_transceiver::rtp_sender::{
     RtpCodecKind,
 };
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::{
@@ -41,6 +43,8 @@ const GATHERING_TIMEOUT: Duration = Duration::from_secs(3);
 /// Silence of the peer after which the connection counts as disturbed, and as lost.
 const ICE_TIMEOUTS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(10)];
 const ICE_KEEPALIVE: Duration = Duration::from_secs(2);
+/// How often it is looked whether the server has ended DTLS: the crate keeps that to itself.
+const FAREWELL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How far the connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub(super) struct Peer {
     video: Line,
     audio: Line,
     state: watch::Receiver<State>,
+    says: watch::Sender<State>,
+    farewell: Option<AbortOnDropHandle<()>>,
 }
 
 /// One RTP stream.
@@ -125,7 +131,10 @@ impl Peer {
                 .with_media_engine(engine)
                 .with_setting_engine(settings)
                 .with_interceptor_registry(registry)
-                .with_handler(Arc::new(Events { gathered, state }))
+                .with_handler(Arc::new(Events {
+                    gathered,
+                    state: state.clone(),
+                }))
                 .with_udp_addrs(vec![SocketAddr::new(local, 0)])
                 .build()
                 .await?,
@@ -153,6 +162,8 @@ impl Peer {
             video,
             audio,
             state: state_of,
+            says: state,
+            farewell: None,
         };
         Ok((peer, sdp))
     }
@@ -179,6 +190,8 @@ impl Peer {
             state == State::Connected,
             "the connection failed during its set-up"
         );
+        let watched = farewell(Arc::clone(&self.connection), self.says.clone());
+        self.farewell = Some(AbortOnDropHandle::new(tokio::spawn(watched)));
         Ok(())
     }
 
@@ -276,6 +289,24 @@ impl Peer {
             Kind::Audio => &mut self.audio,
         }
     }
+}
+
+/// Says that the connection is over once the server has closed DTLS.
+async fn farewell(connection: Arc<dyn PeerConnection>, state: watch::Sender<State>) {
+    let senders = connection.get_senders().await;
+    let Some(sender) = senders.first() else {
+        return;
+    };
+    let Ok(Some(transport)) = sender.transport().await else {
+        return;
+    };
+    while !matches!(
+        transport.state().await,
+        Ok(RTCDtlsTransportState::Closed | RTCDtlsTransportState::Failed) | Err(_)
+    ) {
+        tokio::time::sleep(FAREWELL_INTERVAL).await;
+    }
+    state.send_replace(State::Closed);
 }
 
 impl Line {
