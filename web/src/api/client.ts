@@ -12,6 +12,7 @@ import type {
   Invite,
   InviteRequest,
   Layout,
+  Link,
   ModeRequest,
   Node,
   Page,
@@ -117,6 +118,11 @@ export const api = {
     list<SwitchRecord>(`${channelPath(id)}/switches`, signal),
   invite: (id: string, request: InviteRequest) =>
     write<Invite>("POST", `${channelPath(id)}/invites`, request),
+  /** Lets the host of another channel be a guest of this one. */
+  link: (id: string, channel: string) =>
+    write<Link>("POST", `${channelPath(id)}/links`, { channel }),
+  unlink: (id: string, channel: string) =>
+    write<void>("DELETE", `${channelPath(id)}/links/${segment(channel)}`),
   destinations: (id: string, signal?: AbortSignal) =>
     list<Destination>(`${channelPath(id)}/destinations`, signal),
   setDestinations: (id: string, all: readonly DestinationSpec[]) =>

@@ -39,6 +39,10 @@ export interface Channel {
   readonly created_at: string;
   readonly live_since?: string;
   readonly host?: string;
+  /** Channels whose hosts are guests here; absent: none. */
+  readonly links?: readonly string[];
+  /** The channel in whose show this one's host is a guest. */
+  readonly show?: string;
   readonly participants: number;
   readonly destinations: number;
   readonly viewers: Viewers;
@@ -46,6 +50,12 @@ export interface Channel {
 }
 
 export type LayoutName = "grid" | "side-by-side" | "speaker" | "pip" | "custom";
+
+/** A channel whose host is a guest of another. */
+export interface Link {
+  readonly channel: string;
+  readonly state: "waiting" | "live";
+}
 
 /** One participant's place in the picture; fractions of its width and height. */
 export interface Tile {

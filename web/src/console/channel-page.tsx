@@ -17,6 +17,7 @@ import { Confirm } from "./confirm";
 import { seats } from "./desk/cast";
 import { Desk } from "./desk/desk";
 import { InviteDialog } from "./desk/invite-dialog";
+import { Links } from "./desk/links";
 import { People } from "./desk/people";
 import { ShortcutsDialog, useDeskKeys } from "./desk/shortcuts";
 import { SwitchLog } from "./desk/switch-log";
@@ -299,6 +300,7 @@ function Show(props: { store: Store; channel: Channel; detail: Detail }) {
       <div class="detail__pair">
         <div class="stack">
           <SwitchLog channel={channel} switches={detail.switches} />
+          <Links store={store} channel={channel} />
           {detail.destinations ? (
             <Destinations
               store={store}

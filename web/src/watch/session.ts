@@ -16,7 +16,7 @@ import {
   type PlayerKind,
   type Sources,
 } from "./players/player";
-import { StallMeter } from "./stall";
+import { FreezeDetector, StallMeter } from "./stall";
 
 /** Often enough to see a stall of 200 ms. */
 const SAMPLE_MS = 100;
@@ -83,6 +83,7 @@ export class WatchSession {
 
   readonly #machine = new WatchMachine();
   readonly #stalls = new StallMeter();
+  readonly #freezes = new FreezeDetector();
   readonly #useSync: boolean;
   #sync: LiveSync;
   #player: Player | undefined;
@@ -367,6 +368,7 @@ export class WatchSession {
       this.#stalledAtMs = undefined;
       this.#sync.onStallEnd(event.durationMs);
     }
+    this.#watchPicture(nowMs, expected);
     const forMs = this.#stalledAtMs === undefined ? 0 : nowMs - this.#stalledAtMs;
     this.frozen.value = forMs > EXPLAIN_MS;
     // hls.js steps over holes by itself.
@@ -375,6 +377,21 @@ export class WatchSession {
     if (next === undefined) return;
     this.#log("gap", `${(next - positionS).toFixed(2)} s`);
     this.video.currentTime = next + 0.05;
+  }
+
+  #watchPicture(nowMs: number, expected: boolean): void {
+    const { video } = this;
+    const frozen = this.#freezes.sample({
+      nowMs,
+      positionS: video.currentTime,
+      frames: video.getVideoPlaybackQuality?.().totalVideoFrames ?? 0,
+      aheadS: bufferedAhead(video),
+      fps: this.#fps.value,
+      expected: expected && document.visibilityState === "visible",
+    });
+    if (!frozen) return;
+    this.#log("frozen", video.currentTime.toFixed(2));
+    video.currentTime += 0.01;
   }
 
   #follow(nowMs: number, expected: boolean): void {

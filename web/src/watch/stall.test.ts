@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { StallMeter } from "./stall";
+import { FreezeDetector, StallMeter } from "./stall";
 
 /** Plays from `fromMs` to `toMs` in steps of 100 ms; the position follows `position`. */
 function play(
@@ -70,5 +70,46 @@ describe("StallMeter", () => {
     play(meter, 2_100, 3_000, () => 2);
     meter.restart(3_000);
     expect(meter.stats(9_000)).toEqual({ count: 1, totalMs: 1_000, stalled: false });
+  });
+});
+
+describe("FreezeDetector", () => {
+  /** The moments of the nudges in ten seconds of play; `frames` gives what was shown by then. */
+  function nudges(
+    frames: (nowMs: number) => number,
+    change: { fps?: number; aheadS?: number } = {},
+  ) {
+    const detector = new FreezeDetector();
+    const at: number[] = [];
+    for (let nowMs = 0; nowMs <= 10_000; nowMs += 100) {
+      const nudge = detector.sample({
+        nowMs,
+        positionS: nowMs / 1000,
+        frames: frames(nowMs),
+        aheadS: change.aheadS ?? 1,
+        fps: change.fps ?? 30,
+        expected: true,
+      });
+      if (nudge) at.push(nowMs);
+    }
+    return at;
+  }
+  const shown = (nowMs: number) => Math.floor(nowMs / 33);
+  const stuck = (nowMs: number) => shown(Math.min(nowMs, 2_000));
+
+  it("leaves a picture alone that moves", () => {
+    expect(nudges(shown)).toEqual([]);
+  });
+
+  it("nudges a picture that stands while the sound goes on, and not again at once", () => {
+    const at = nudges(stuck);
+    expect(at[0]).toBe(2_700);
+    expect(at[1]).toBeGreaterThanOrEqual(5_700);
+  });
+
+  it("leaves slow pictures and empty buffers alone", () => {
+    expect(nudges(stuck, { fps: 2 })).toEqual([]);
+    expect(nudges(stuck, { aheadS: 0.05 })).toEqual([]);
+    expect(nudges(() => 0)).toEqual([]);
   });
 });

@@ -71,3 +71,50 @@ export class StallMeter {
     return { type: "end", durationMs };
   }
 }
+
+/** A picture is frozen when no frame comes for so long while the position moves on. */
+const FROZEN_MS = 700;
+/** A nudge needs this long to show whether it has helped. */
+const NUDGE_REST_MS = 3_000;
+/** Below this rate, frames are too rare to be missed. */
+const MIN_FPS = 5;
+
+export interface FrameSample {
+  readonly nowMs: number;
+  readonly positionS: number;
+  /** Frames shown since the video was loaded. */
+  readonly frames: number;
+  /** What is buffered ahead, in seconds. */
+  readonly aheadS: number;
+  readonly fps: number | undefined;
+  /** It plays, and the page is visible. */
+  readonly expected: boolean;
+}
+
+/**
+ * Finds a picture that stands still while the sound goes on and data is there: media source extensions have lost frames at a
+ * change of format, and the browser waits at the hole until its sound has run out. A seek to the same place gets it over it.
+ */
+export class FreezeDetector {
+  #frames = -1;
+  #sinceMs = 0;
+  #sinceS = 0;
+  #restUntilMs = 0;
+
+  /** True when the video should be nudged now. */
+  sample(sample: FrameSample): boolean {
+    const { nowMs, positionS, frames, expected } = sample;
+    if (!expected || frames !== this.#frames || positionS < this.#sinceS) {
+      this.#frames = frames;
+      this.#sinceMs = nowMs;
+      this.#sinceS = positionS;
+      return false;
+    }
+    const frozen =
+      nowMs - this.#sinceMs >= FROZEN_MS && positionS - this.#sinceS >= (FROZEN_MS / 1000) * 0.5;
+    const usual = frames > 0 && (sample.fps ?? 0) >= MIN_FPS;
+    if (!frozen || !usual || sample.aheadS < 0.2 || nowMs < this.#restUntilMs) return false;
+    this.#restUntilMs = nowMs + NUDGE_REST_MS;
+    return true;
+  }
+}
