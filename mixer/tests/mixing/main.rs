@@ -4,5 +4,6 @@
 #![expect(clippy::expect_used, reason = "a test may fail on the spot")]
 
 mod contract;
+mod drawing;
 mod support;
 mod timeline;

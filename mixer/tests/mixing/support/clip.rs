@@ -135,7 +135,11 @@ impl Frame {
 
     /// The colour in the middle of the lower half of an area.
     pub(crate) fn colour(&self, area: Area) -> Colour {
-        let (x, y) = (area.x + area.width / 2, area.y + area.height * 7 / 10);
+        self.pixel(area.x + area.width / 2, area.y + area.height * 7 / 10)
+    }
+
+    /// The colour of a pixel.
+    pub(crate) fn pixel(&self, x: usize, y: usize) -> Colour {
         let luma = self.width * self.height;
         let chroma = y / 2 * (self.width / 2) + x / 2;
         [
