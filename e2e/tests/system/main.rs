@@ -5,6 +5,7 @@ mod away;
 mod browsers;
 mod clients;
 mod collab;
+mod crowd;
 mod desk;
 mod destination;
 mod lifecycle;
