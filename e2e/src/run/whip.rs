@@ -45,13 +45,22 @@ pub fn anchornet(url: &str, clip: &Path) -> anyhow::Result<Process> {
 /// # Errors
 /// When aiortc is missing.
 pub fn aiortc(url: &str, clip: &Path, seconds: u32) -> anyhow::Result<Process> {
+    aiortc_ahead(url, clip, seconds, 0.0)
+}
+
+/// As [`aiortc`], with a wall clock that is ahead by `ahead_s` seconds.
+///
+/// # Errors
+/// When aiortc is missing.
+pub fn aiortc_ahead(url: &str, clip: &Path, seconds: u32, ahead_s: f64) -> anyhow::Result<Process> {
     let script = crate::workspace().join("e2e/clients/aiortc_whip.py");
     let mut command = Command::new(tools::python()?);
     command
         .arg(script)
         .arg(url)
         .arg(clip)
-        .arg(seconds.to_string());
+        .arg(seconds.to_string())
+        .arg(ahead_s.to_string());
     Process::start("aiortc host", &mut command)
 }
 

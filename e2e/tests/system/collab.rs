@@ -430,6 +430,57 @@ async fn the_guest_is_heard_in_collab_and_only_there() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Clocks that are a second apart: everybody's lips fit their own voice in the mix.
+#[tokio::test]
+async fn lips_stay_in_sync_whatever_a_guests_clock_says() -> anyhow::Result<()> {
+    const SECONDS: u32 = 16;
+    let options = Options::default().set("mixer", "latency_ms = 600");
+    let anchor = Anchor::start_with(options).await?;
+    anchor.create_channel("demo", &[]).await?;
+    let viewer = FlvViewer::connect(&anchor.flv("demo")).await?;
+    // The flashes and beeps are the guest's; the host has another tone and is not in the picture.
+    let host = clip::clip(&Clip {
+        seconds: CLIP_S,
+        sound: Sound::GuestTone,
+        ..Clip::default()
+    })?;
+    let url = anchor.whip("demo?participant=host&role=host");
+    let _host = whip::ffmpeg(&url, &host, true)?;
+    viewer.wait_for_pictures(30, SOON).await?;
+    let url = anchor.whip("demo?participant=guest&role=guest");
+    let clip = clip::transport_stream(&host_clip()?)?;
+    let _guest = whip::aiortc_ahead(&url, &clip, SECONDS, 1.0)?;
+    let layout = json!({
+        "name": "custom",
+        "tiles": [{ "participant": "guest", "x": 0, "y": 0, "width": 1, "height": 1 }],
+    });
+    let path = "/api/v1/channels/demo/layout";
+    eventually("the guest", SOON, async || {
+        let (status, answer) = anchor.send(Method::PUT, path, &layout).await?;
+        ensure!(status == 200, "{status} {answer}");
+        let (status, answer) = anchor.switch("demo", "collab").await?;
+        ensure!(status == 200, "{status} {answer}");
+        Ok(())
+    })
+    .await?;
+    let seen = viewer.pictures();
+    viewer
+        .wait_for_pictures(seen + 10 * FPS as usize, SOON)
+        .await?;
+
+    let recording = Recording::of(&viewer.tags())?;
+    let drawn = drawn(&recording)?;
+    let beeps = sync::beeps(&recording.sound(1)?, recording.sound_start_s()?);
+    let offsets = sync::offsets(&drawn.flashes, &beeps);
+    report(&format!("sound after picture: {offsets:.3?} s"));
+    ensure!(offsets.len() >= 6, "{} beeps", offsets.len());
+    let worst = offsets
+        .iter()
+        .fold(0.0, |worst: f64, offset| worst.max(offset.abs()));
+    assert!(worst <= 0.040, "{offsets:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_guest_who_comes_before_the_host_is_heard() -> anyhow::Result<()> {
     let options = Options::default().set("mixer", "latency_ms = 600");
