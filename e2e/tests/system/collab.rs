@@ -1,6 +1,7 @@
 //! Solo to collab and back, again and again: one publisher for the whole show, and nothing but the picture changes.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -15,7 +16,7 @@ use e2e::run::browser::Browser;
 use e2e::run::destination::NginxRtmp;
 use e2e::run::process::{Process, report};
 use e2e::run::rtmp_tap::RtmpTap;
-use e2e::run::{eventually, whip};
+use e2e::run::{eventually, ports, tools, whip};
 use media::h264::{self, nal_type};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -561,6 +562,46 @@ async fn a_mixer_that_dies_or_stalls_leaves_the_host_on_air() -> anyhow::Result<
     tracks::strictly_increasing(&recording.tracks.video)?;
     tracks::contiguous(&recording.tracks.audio)?;
     decode::without_errors(&recording.file)?;
+    Ok(())
+}
+
+/// The mixer on another machine: the link by TCP, with a secret that does not travel.
+#[tokio::test]
+async fn a_mixer_elsewhere_serves_whoever_knows_its_secret() -> anyhow::Result<()> {
+    const SECRET: &str = "ANCHORNET_E2E_MIXER_SECRET";
+    let address = format!("127.0.0.1:{}", ports::free()?);
+    let mut command = Command::new(tools::anchornet()?.with_file_name("anchornet-mixer"));
+    command.args(["--listen", &address, "--secret-env", SECRET]);
+    command.env(SECRET, "sixteen or more characters");
+    let mixers = Process::start("mixers", &mut command)?;
+    let options = |secret: &str| {
+        let mut options = Options::default()
+            .set("mixer", format!("address = \"{address}\""))
+            .set("mixer", format!("secret_env = \"{SECRET}\""));
+        options.environment.push((SECRET, secret.to_owned()));
+        options
+    };
+    let show = Show::start(options("sixteen or more characters"), &[]).await?;
+    for mode in ["collab", "solo", "collab"] {
+        show.switch(mode).await?;
+    }
+    let seen = show.viewer.pictures();
+    show.viewer.wait_for_pictures(seen + 60, SOON).await?;
+    assert!(show.mixer_pid().is_err(), "no mixer is the anchor's child");
+    // The machine is gone: the host stays on air.
+    drop(mixers);
+    show.wait_for_source("host", SOON).await?;
+    let recording = Recording::of(&show.viewer.tags())?;
+    tracks::strictly_increasing(&recording.tracks.video)?;
+    decode::without_errors(&recording.file)?;
+    drop(show);
+
+    let _mixers = Process::start("mixers", &mut command)?;
+    let show = Show::start(options("another secret of some length"), &[]).await?;
+    let (status, problem) = show.anchor.switch("demo", "collab").await?;
+    assert_eq!(status, 503, "{problem}");
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("the secret is wrong"), "{detail}");
     Ok(())
 }
 

@@ -15,6 +15,10 @@ const MARGIN_MS: u64 = 64;
 pub struct Mixer {
     /// The program; empty: `anchornet-mixer` beside `anchornet`, else in PATH.
     pub command: PathBuf,
+    /// `host:port` of an `anchornet-mixer --listen` on another machine; empty: a process on this one.
+    pub address: String,
+    /// The environment variable with the secret of that mixer; empty: it asks for none.
+    pub secret_env: String,
     /// When a mixer runs before a switch needs it.
     pub prewarm: Prewarm,
     /// A switch that takes longer fails, and the picture that is there stays.
@@ -57,6 +61,8 @@ impl Default for Mixer {
     fn default() -> Self {
         Self {
             command: PathBuf::new(),
+            address: String::new(),
+            secret_env: String::new(),
             prewarm: Prewarm::default(),
             switch_timeout_ms: 5_000,
             start_timeout_ms: 5_000,
@@ -91,6 +97,15 @@ impl Mixer {
                 delay_ms.saturating_sub(MARGIN_MS)
             );
             return Err(("mixer.latency_ms", problem));
+        }
+        let port = self.address.rsplit_once(':').map(|(_, port)| port);
+        if !self.address.is_empty() && port.is_none_or(|port| port.parse::<u16>().is_err()) {
+            let problem = "it must be host:port, as in 10.0.0.7:9710, or empty".into();
+            return Err(("mixer.address", problem));
+        }
+        if !self.secret_env.is_empty() && std::env::var_os(&self.secret_env).is_none() {
+            let problem = format!("there is no environment variable {}", self.secret_env);
+            return Err(("mixer.secret_env", problem));
         }
         if !(100..=100_000).contains(&self.bitrate_kbps) {
             let problem = "it must be between 100 and 100000".into();

@@ -1,6 +1,7 @@
-//! One mixer process and the bytes to and from it. A shell: what to say, and what a silence means, is decided elsewhere.
+//! One mixer and the bytes to and from it. A shell: what to say, and what a silence means, is decided elsewhere.
 //!
-//! The link is a Unix socket pair; the child finds its end on its standard input. Bounds: [`MAX_QUEUED`] messages wait to be
+//! The link to a child process is a Unix socket pair, of which the child finds its end on its standard input; to a mixer on another
+//! machine it is a TCP connection, with proof of a shared secret (`docs/link.md`). Bounds: [`MAX_QUEUED`] messages wait to be
 //! sent; when they are full the mixer does not read any more, and the caller is told to give it up. What the mixer
 //! sends waits in the socket while the channel is busy.
 
@@ -10,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use bytes::BytesMut;
 use media::link::{Decoder, FromMixer, Message, PING_INTERVAL_MS, ToMixer, VERSION};
 use media::{AccessUnit, Clock, Timestamp};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -25,6 +27,9 @@ use crate::clock;
 const MAX_QUEUED: usize = 2_048;
 /// Messages written in one go.
 const BATCH: usize = 64;
+
+/// How long a mixer on another machine may take to answer a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 const UNWANTED: &str = "it is not needed any more";
 
@@ -46,7 +51,8 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Process {
     run: Run,
-    pid: u32,
+    /// None when it is on another machine.
+    pid: Option<u32>,
     messages: mpsc::Sender<ToMixer>,
     /// Dropped with this: the task must hear of it also while it waits for a mixer that does not read.
     _wanted: oneshot::Sender<()>,
@@ -55,8 +61,8 @@ pub struct Process {
 /// What to run, and what time it is there.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// The program; see [`find`].
-    pub command: PathBuf,
+    /// What the mixer is.
+    pub place: Place,
     /// Number of this run.
     pub run: Run,
     /// The anchor's clock.
@@ -65,35 +71,87 @@ pub struct Start {
     pub epoch: Timestamp,
 }
 
+/// Where a mixer runs.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A child of this process: the program; see [`find`].
+    Here(PathBuf),
+    /// Another machine.
+    There {
+        /// `host:port`.
+        address: String,
+        /// What both must know, when it asks.
+        secret: Option<String>,
+    },
+}
+
 impl Process {
-    /// Starts a mixer. It has been greeted and knows the time; [`Event`]s go to `events` until [`Event::Ended`].
+    /// Starts a mixer, or connects to one. It has been greeted and knows the time; [`Event`]s go to `events` until
+    /// [`Event::Ended`].
     ///
     /// # Errors
     /// When the program cannot be run.
     pub fn start(start: Start, events: mpsc::Sender<(Run, Event)>) -> io::Result<Self> {
+        match start.place.clone() {
+            Place::Here(program) => Self::here(start, &program, events),
+            Place::There { address, secret } => Ok(Self::there(start, address, secret, events)),
+        }
+    }
+
+    fn there(
+        start: Start,
+        address: String,
+        secret: Option<String>,
+        events: mpsc::Sender<(Run, Event)>,
+    ) -> Self {
+        let (messages, queue) = mpsc::channel(MAX_QUEUED);
+        let (wanted, mut unwanted) = oneshot::channel();
+        let run = start.run;
+        tokio::spawn(async move {
+            let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connect(&address, secret));
+            let connected = tokio::select! {
+                connected = connecting => connected,
+                _ = &mut unwanted => return,
+            };
+            let why = match connected {
+                Ok(Ok(link)) => converse(start, link, queue, unwanted, &events).await,
+                Ok(Err(why)) => format!("{address}: {why}"),
+                Err(_) => format!("{address} does not answer"),
+            };
+            let _ = events.send((run, Event::Ended(why))).await;
+        });
+        Self {
+            run,
+            pid: None,
+            messages,
+            _wanted: wanted,
+        }
+    }
+
+    fn here(start: Start, program: &Path, events: mpsc::Sender<(Run, Event)>) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let ours = UnixStream::from_std(ours)?;
-        let child = Command::new(&start.command)
+        let mut child = Command::new(program)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| {
-                let program = start.command.display();
-                io::Error::new(error.kind(), format!("{program}: {error}"))
+                io::Error::new(error.kind(), format!("{}: {error}", program.display()))
             })?;
         let (messages, queue) = mpsc::channel(MAX_QUEUED);
         let (wanted, unwanted) = oneshot::channel();
         let process = Self {
             run: start.run,
-            pid: child.id().unwrap_or_default(),
+            pid: child.id(),
             messages,
             _wanted: wanted,
         };
         tokio::spawn(async move {
             let run = start.run;
-            let why = converse(start, child, ours, queue, unwanted, &events).await;
+            let why = converse(start, ours, queue, unwanted, &events).await;
+            let why = end(&mut child, why).await;
             let _ = events.send((run, Event::Ended(why))).await;
         });
         Ok(process)
@@ -110,23 +168,55 @@ impl Process {
         self.run
     }
 
-    /// The operating system's number of the process.
+    /// The operating system's number of the process; `None` on another machine.
     #[must_use]
-    pub fn pid(&self) -> u32 {
+    pub fn pid(&self) -> Option<u32> {
         self.pid
     }
 }
 
-/// Talks to the process until one side ends. Returns why it is over.
+/// Connects to a mixer on another machine, and proves to know its secret if there is one.
+async fn connect(address: &str, secret: Option<String>) -> Result<TcpStream, String> {
+    #[expect(clippy::disallowed_methods, reason = "this is the shell of the link")]
+    let mut link = TcpStream::connect(address)
+        .await
+        .map_err(|error| error.to_string())?;
+    let _ = link.set_nodelay(true);
+    let Some(secret) = secret else {
+        return Ok(link);
+    };
+    let mut decoder = Decoder::<FromMixer>::new();
+    let nonce = loop {
+        match decoder.next_message().map_err(|error| error.to_string())? {
+            Some(FromMixer::Challenge { nonce }) => break nonce,
+            Some(FromMixer::Error { message }) => return Err(message),
+            Some(_) => return Err("it asks for no secret: is this the mixer?".to_owned()),
+            None => {}
+        }
+        let read = link.read_buf(decoder.buffer()).await;
+        if read.map_err(|error| error.to_string())? == 0 {
+            return Err("it closed the connection".to_owned());
+        }
+    };
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let mac = hmac::sign(&key, nonce.as_bytes());
+    let mac = mac.as_ref().iter().map(|byte| format!("{byte:02x}"));
+    let mut out = BytesMut::new();
+    encode(&ToMixer::Authenticate { mac: mac.collect() }, &mut out);
+    let sent = link.write_all_buf(&mut out).await;
+    sent.map_err(|error| error.to_string())?;
+    Ok(link)
+}
+
+/// Talks to the mixer until one side ends. Returns why it is over.
 async fn converse(
     start: Start,
-    mut child: Child,
-    link: UnixStream,
+    link: impl AsyncRead + AsyncWrite,
     mut queue: mpsc::Receiver<ToMixer>,
     unwanted: oneshot::Receiver<()>,
     events: &mpsc::Sender<(Run, Event)>,
 ) -> String {
-    let (mut reader, mut writer) = link.into_split();
+    let (mut reader, mut writer) = tokio::io::split(link);
     let writing = async {
         let mut ping = tokio::time::interval(Duration::from_millis(PING_INTERVAL_MS));
         ping.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -159,15 +249,22 @@ async fn converse(
     };
     let reading = async {
         let mut decoder = Decoder::<FromMixer>::new();
+        let mut complaint = String::new();
         loop {
             match reader.read_buf(decoder.buffer()).await {
-                Ok(0) => return "it closed the link".to_owned(),
+                Ok(0) => return format!("it closed the link{complaint}"),
                 Ok(_) => {}
                 Err(error) => return format!("the link broke: {error}"),
             }
             loop {
                 match decoder.next_message() {
+                    Ok(Some(FromMixer::Challenge { .. })) => {
+                        return "it asks for a secret: set mixer.secret_env".to_owned();
+                    }
                     Ok(Some(message)) => {
+                        if let FromMixer::Error { message } = &message {
+                            complaint = format!(": {message}");
+                        }
                         if events
                             .send((start.run, Event::Said(message)))
                             .await
@@ -184,11 +281,15 @@ async fn converse(
             }
         }
     };
-    let why = tokio::select! {
+    tokio::select! {
         why = writing => why,
         why = reading => why,
         _ = unwanted => UNWANTED.to_owned(),
-    };
+    }
+}
+
+/// Ends the process, and adds how it ended to why.
+async fn end(child: &mut Child, why: String) -> String {
     // A process that is stopped (SIGSTOP) hears nothing but this.
     let _ = child.start_kill();
     match child.wait().await {

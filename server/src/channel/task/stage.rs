@@ -29,7 +29,7 @@ use crate::channel::switch::{self, Mode, Picture, Refusal, Switch, Ticket};
 use crate::channel::view;
 use crate::clock;
 use crate::config;
-use crate::mixer::process::{Event, Process, Run};
+use crate::mixer::process::{self, Event, Place, Process, Run};
 use crate::mixer::supervisor::{self, Supervisor};
 use crate::sfu::SessionId;
 
@@ -255,6 +255,23 @@ impl Stage {
     /// What feeds the program by the channel's mode.
     pub(super) fn mode(&self) -> Mode {
         self.switch.mode()
+    }
+
+    /// Where the channel's mixer runs.
+    fn place(&self) -> Place {
+        let config::Mixer {
+            address,
+            secret_env,
+            command,
+            ..
+        } = &self.config;
+        if address.is_empty() {
+            return Place::Here(process::find(command));
+        }
+        Place::There {
+            address: address.clone(),
+            secret: std::env::var(secret_env).ok(),
+        }
     }
 
     /// The channel becomes a member of a show, or is none any more.

@@ -14,7 +14,7 @@ use crate::channel::state::Role;
 use crate::channel::switch::{self, Picture};
 use crate::channel::task::Task;
 use crate::channel::view;
-use crate::mixer::process::{self, Event, Process, Run, Start};
+use crate::mixer::process::{Event, Process, Run, Start};
 use crate::mixer::supervisor;
 use crate::sfu::SessionId;
 
@@ -178,7 +178,7 @@ impl Task {
             return;
         }
         let start = Start {
-            command: process::find(&self.stage.config.command),
+            place: self.stage.place(),
             run,
             clock: self.deps.clock,
             epoch,
