@@ -146,6 +146,11 @@ impl Show {
         self.borrowed.get(&session)
     }
 
+    /// A member shows the mix.
+    pub(super) fn lends(&self) -> bool {
+        self.members.values().any(|member| member.lent.is_some())
+    }
+
     fn is_linked(&self) -> bool {
         self.owner.is_some() || !self.members.is_empty()
     }
@@ -508,7 +513,7 @@ impl Task {
     fn lend_to(&mut self, now: Instant, id: &ChannelId, run: Option<Run>) {
         if let Some(member) = self.show.members.get_mut(id) {
             member.lent = run.map(|run| (run, false));
-            let lent = self.show.members.values().any(|m| m.lent.is_some());
+            let lent = self.show.lends();
             self.stage.handle(now, switch::Input::Lent(lent));
             self.stage.keyframe();
         }
@@ -603,7 +608,7 @@ impl Task {
         let mut gone: Vec<SessionId> = Vec::new();
         if let Some(member) = self.show.members.remove(id) {
             gone.extend(member.guest);
-            let lent = self.show.members.values().any(|m| m.lent.is_some());
+            let lent = self.show.lends();
             self.stage.handle(now, switch::Input::Lent(lent));
         } else if self.show.owner() == Some(id) {
             self.show.owner = None;

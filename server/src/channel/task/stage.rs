@@ -37,6 +37,9 @@ use crate::sfu::SessionId;
 const EVENTS: usize = 256;
 /// How often the mixer is told who speaks.
 const LEVELS_INTERVAL: Duration = Duration::from_millis(100);
+/// How far apart the IDRs of a mix that is not on air are: a cut waits for one that is still to be published. Nobody pays for the
+/// bits, and the rate control keeps the pictures presentable.
+const STANDBY_IDR_INTERVAL: Duration = Duration::from_millis(200);
 /// Settings of participants that are remembered, also of those who left.
 const MAX_CONTROLS: usize = 256;
 /// Switches that are remembered for the console.
@@ -143,6 +146,7 @@ pub(super) struct Stage {
     asked: HashMap<Ticket, Asked>,
     next_ticket: Ticket,
     next_levels: Instant,
+    next_standby_idr: Instant,
     /// When the host's newest picture arrived.
     host_seen: Option<Instant>,
     host_silent: bool,
@@ -199,6 +203,7 @@ impl Stage {
             asked: HashMap::new(),
             next_ticket: 0,
             next_levels: clock::now(),
+            next_standby_idr: clock::now(),
             host_seen: None,
             host_silent: false,
             history: VecDeque::new(),
@@ -665,6 +670,17 @@ impl Task {
         if self.stage.mixer.is_some() && self.stage.next_levels <= now {
             self.stage.next_levels = now + LEVELS_INTERVAL;
             self.tell_levels();
+            self.keep_mix_ready(now);
+        }
+    }
+
+    /// A mix that nobody sees has IDRs close together, so that a switch finds one at once.
+    fn keep_mix_ready(&mut self, now: Instant) {
+        let on_air = self.stage.switch.shown() == Some(Picture::Mix) || self.show.lends();
+        if !on_air && self.stage.next_standby_idr <= now {
+            // Counted from now: what was missed is not made up for.
+            self.stage.next_standby_idr = now + STANDBY_IDR_INTERVAL;
+            self.stage.say(ToMixer::Keyframe);
         }
     }
 
