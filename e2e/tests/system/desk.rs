@@ -1,15 +1,17 @@
 //! A producer at the console: host and guest in browsers see each other, the show goes to collab and back, and a viewer
 //! notices nothing.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use e2e::run::anchor::Anchor;
 use e2e::run::browser::Browser;
 use serde_json::Value;
 
 /// Small and slow pictures: four browsers and a mixer share two cores.
 const STUDIO: &str = "/studio/demo?source=pattern&size=640x360&fps=15&kbps=500&priority=sharpness";
-/// Long enough for the switch there and back while the viewer is judged.
-const SECONDS: u32 = 25;
+/// Long enough for the switches while the viewer is judged.
+const SECONDS: u32 = 45;
+/// Switches by REST after those by hand: ten times there and back in all.
+const MORE: usize = 9;
 
 #[tokio::test]
 async fn a_producer_takes_the_show_to_collab_and_back() -> anyhow::Result<()> {
@@ -25,6 +27,12 @@ async fn a_producer_takes_the_show_to_collab_and_back() -> anyhow::Result<()> {
     let mut desk = Browser::produce(&console, 1, 4)?;
     desk.pictures().await?;
     let produced = desk.produced().await?;
+    for _ in 0..MORE {
+        for mode in ["collab", "solo"] {
+            let (status, answer) = anchor.switch("demo", mode).await?;
+            ensure!(status == 200, "{status} {answer}");
+        }
+    }
     let report = viewer.report(SECONDS).await?;
 
     for (said, mode) in [(&produced.collab, "Collab"), (&produced.solo, "Solo")] {
@@ -56,6 +64,6 @@ fn sees(browser: &Browser, other: &str) -> anyhow::Result<()> {
         .and_then(|peers| peers.iter().find(|peer| peer["id"] == other))
         .with_context(|| format!("{other} is not there: {stats}"))?;
     let frames = peer["framesDecoded"].as_u64().unwrap_or_default();
-    anyhow::ensure!(frames > 30, "{other} does not move: {peer}");
+    ensure!(frames > 30, "{other} does not move: {peer}");
     Ok(())
 }
