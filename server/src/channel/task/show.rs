@@ -146,8 +146,8 @@ impl Show {
         self.borrowed.get(&session)
     }
 
-    /// A member shows the mix.
-    pub(super) fn lends(&self) -> bool {
+    /// A member shows the mix, or may soon.
+    fn lends(&self) -> bool {
         self.members.values().any(|member| member.lent.is_some())
     }
 

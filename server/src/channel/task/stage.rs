@@ -676,7 +676,7 @@ impl Task {
 
     /// A mix that nobody sees has IDRs close together, so that a switch finds one at once.
     fn keep_mix_ready(&mut self, now: Instant) {
-        let on_air = self.stage.switch.shown() == Some(Picture::Mix) || self.show.lends();
+        let on_air = self.stage.switch.shown() == Some(Picture::Mix);
         if !on_air && self.stage.next_standby_idr <= now {
             // Counted from now: what was missed is not made up for.
             self.stage.next_standby_idr = now + STANDBY_IDR_INTERVAL;
