@@ -60,6 +60,9 @@ pub struct Plan {
     pub tiles: Vec<PlanTile>,
     /// Nobody is in: the slate is shown.
     pub slate: bool,
+    /// Everybody in the scene can be seen as they were then. Before that, there are holes that are the mixer's, not
+    /// theirs.
+    pub caught_up: bool,
 }
 
 /// A tile of a plan.
@@ -218,16 +221,17 @@ impl Director {
             .collect();
         Plan {
             slate: tiles.is_empty(),
+            caught_up: self.has_caught_up(at_ns),
             tiles,
         }
     }
 
-    /// Everybody in the scene can be seen as they were at a program time. Before that, what is composed shows holes that
-    /// are the mixer's, not theirs.
-    #[must_use]
-    pub fn has_caught_up(&self, at_ns: i64) -> bool {
+    fn has_caught_up(&self, at_ns: i64) -> bool {
         let seen = |input: &u32| {
-            let newest = self.inputs.get(input).and_then(|entry| entry.newest_ns);
+            let newest = self
+                .inputs
+                .get(input)
+                .and_then(|entry| self.newest_seen(entry, at_ns));
             newest.is_some_and(|newest| newest.saturating_add(CAUGHT_UP_NS) >= at_ns)
         };
         self.directed && self.scene.order.iter().all(seen)
@@ -257,15 +261,18 @@ impl Director {
         &self.scene
     }
 
-    fn state_of(&self, input: &Input, at_ns: i64) -> InputState {
+    /// The newest decoded picture, but before the first after a silence the last before it.
+    fn newest_seen(&self, input: &Input, at_ns: i64) -> Option<i64> {
         // The picture of T is captured before T + one frame.
-        let seen = at_ns.saturating_add(self.frame_ns) > input.resumed_ns;
-        let newest_ns = if seen {
+        if at_ns.saturating_add(self.frame_ns) > input.resumed_ns {
             input.newest_ns
         } else {
             input.before_ns
-        };
-        match newest_ns {
+        }
+    }
+
+    fn state_of(&self, input: &Input, at_ns: i64) -> InputState {
+        match self.newest_seen(input, at_ns) {
             None => InputState::Waiting,
             Some(newest) => match at_ns.saturating_sub(newest) {
                 age if age < LIVE_NS => InputState::Live,

@@ -79,6 +79,25 @@ fn a_picture_decoded_ahead_of_its_time_does_not_end_the_placeholder() {
 }
 
 #[test]
+fn everybody_is_there_once_all_can_be_seen() {
+    let mut director = director();
+    let caught_up = |director: &Director, ms: i64| director.plan(ms * MS).caught_up;
+    assert!(!caught_up(&director, 0), "no scene yet");
+    add(&mut director, 1);
+    add(&mut director, 2);
+    director.handle(0, scene(&[1, 2])).expect("valid");
+    director.decoded(1, 1_000 * MS);
+    assert!(!caught_up(&director, 1_000), "one is missing");
+    director.decoded(2, 700 * MS);
+    assert!(!caught_up(&director, 1_000), "one is late");
+    director.decoded(2, 950 * MS);
+    assert!(caught_up(&director, 1_000));
+    assert!(!caught_up(&director, 900), "one begins later");
+    director.handle(0, scene(&[])).expect("valid");
+    assert!(caught_up(&director, 9_000), "nobody to wait for");
+}
+
+#[test]
 fn a_scene_may_name_inputs_that_come_later() {
     let mut director = director();
     director.handle(0, scene(&[1, 2])).expect("valid");

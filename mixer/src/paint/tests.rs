@@ -44,6 +44,7 @@ fn tile(input: u32, rect: [u32; 4], name: &str) -> PlanTile {
 fn plan(tiles: Vec<PlanTile>) -> Plan {
     Plan {
         slate: tiles.is_empty(),
+        caught_up: true,
         tiles,
     }
 }

@@ -120,8 +120,8 @@ pub(crate) enum Failure {
 pub(crate) trait Stage: Send + Sync {
     /// What the picture of a program time is made of.
     fn plan(&self, at_ns: i64) -> Plan;
-    /// Draws on a composed picture of a plan.
-    fn paint(&self, plan: &Plan, frame: &mut Frame<'_>);
+    /// Draws on the composed picture of a plan and a program time.
+    fn paint(&self, plan: &Plan, at_ns: i64, frame: &mut Frame<'_>);
     /// An input's picture was decoded.
     fn decoded(&self, input: u32, pts_ns: i64);
     /// Output, in order.
@@ -194,7 +194,7 @@ impl Shared {
     }
 
     /// Draws on a composed picture. One that cannot be written to stays as it is.
-    fn paint(&self, buffer: &mut gst::BufferRef, info: &gst_video::VideoInfo) {
+    fn paint(&self, number: i64, buffer: &mut gst::BufferRef, info: &gst_video::VideoInfo) {
         let Ok(mut picture) = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, info)
         else {
             return;
@@ -216,7 +216,7 @@ impl Shared {
         let planes = [(y, *y_stride), (cb, *cb_stride), (cr, *cr_stride)];
         if let Some(mut frame) = Frame::new(size, planes) {
             let plan = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
-            self.stage.paint(&plan, &mut frame);
+            self.stage.paint(&plan, self.grid.time(number), &mut frame);
         }
     }
 
@@ -477,12 +477,12 @@ fn compositor(shared: &Arc<Shared>, info: &gst_video::VideoInfo) -> Result<gst::
     let (shared, video) = (Arc::clone(shared), info.clone());
     static_pad(&element, "src")?
         .add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            if let Some(buffer) = info.buffer_mut() {
-                shared.paint(buffer.make_mut(), &video);
-                if let Some(pts) = buffer.pts() {
-                    let number = shared.grid.nearest(shared.program(nanos(pts)));
-                    shared.composed(number);
-                }
+            if let Some(buffer) = info.buffer_mut()
+                && let Some(pts) = buffer.pts()
+            {
+                let number = shared.grid.nearest(shared.program(nanos(pts)));
+                shared.paint(number, buffer.make_mut(), &video);
+                shared.composed(number);
             }
             gst::PadProbeReturn::Ok
         })

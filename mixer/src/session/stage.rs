@@ -1,6 +1,5 @@
 //! Where the threads of the pipeline meet the director and the link.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use media::link::{Configure, FromMixer, Scene};
@@ -21,10 +20,22 @@ const OPENING_NS: i64 = 1_000_000_000;
 #[derive(Debug, Default)]
 struct Opening {
     open: bool,
-    /// Program time of the first composed picture.
+    /// Program time of the first picture out of the encoder.
     since_ns: Option<i64>,
+    /// Program time of the first picture that shows everything.
+    ready_ns: Option<i64>,
     config: Option<media::h264::Config>,
+    /// An IDR has been asked for.
     asked: bool,
+}
+
+impl Opening {
+    /// Whether a picture may be the first.
+    fn may_begin_at(&mut self, pts_ns: i64) -> bool {
+        let since_ns = *self.since_ns.get_or_insert(pts_ns);
+        pts_ns.saturating_sub(since_ns) >= OPENING_NS
+            || self.ready_ns.is_some_and(|ready_ns| pts_ns >= ready_ns)
+    }
 }
 
 /// The director behind a lock, and where output goes.
@@ -33,8 +44,6 @@ pub(super) struct Studio {
     failures: Mutex<Vec<Failure>>,
     opening: Mutex<Opening>,
     easel: Easel,
-    /// Everything that the newest picture should show was ready.
-    complete: AtomicBool,
     writer: Arc<Writer>,
 }
 
@@ -45,7 +54,6 @@ impl Studio {
             failures: Mutex::default(),
             opening: Mutex::default(),
             easel: Easel::start(config, &writer)?,
-            complete: AtomicBool::new(false),
             writer,
         })
     }
@@ -73,6 +81,17 @@ impl Studio {
         std::mem::take(&mut *self.failures())
     }
 
+    fn opening(&self) -> MutexGuard<'_, Opening> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for the IDR to begin with, once.
+    fn ask(&self, opening: &mut Opening) {
+        if !opening.open && !std::mem::replace(&mut opening.asked, true) {
+            self.writer.request_keyframe();
+        }
+    }
+
     fn failures(&self) -> MutexGuard<'_, Vec<Failure>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,9 +102,13 @@ impl Stage for Studio {
         self.director().plan(at_ns)
     }
 
-    fn paint(&self, plan: &Plan, frame: &mut Frame<'_>) {
+    fn paint(&self, plan: &Plan, at_ns: i64, frame: &mut Frame<'_>) {
         let complete = self.easel.paint(plan, frame);
-        self.complete.store(complete, Ordering::Relaxed);
+        let mut opening = self.opening();
+        if complete && plan.caught_up && opening.ready_ns.is_none() {
+            opening.ready_ns = Some(at_ns);
+            self.ask(&mut opening);
+        }
     }
 
     fn decoded(&self, input: u32, pts_ns: i64) {
@@ -93,7 +116,7 @@ impl Stage for Studio {
     }
 
     fn output(&self, output: Output) {
-        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opening = self.opening();
         match output {
             Output::Config(config) if opening.open => {
                 self.writer.send(FromMixer::VideoConfig(config));
@@ -101,18 +124,12 @@ impl Stage for Studio {
             Output::Config(config) => opening.config = Some(config),
             Output::Picture(unit) => {
                 if !opening.open {
-                    let since_ns = *opening.since_ns.get_or_insert(unit.pts_ns);
-                    let ready = unit.pts_ns.saturating_sub(since_ns) >= OPENING_NS
-                        || (self.director().has_caught_up(unit.pts_ns)
-                            && self.complete.load(Ordering::Relaxed));
-                    if !ready {
+                    if !opening.may_begin_at(unit.pts_ns) {
                         return;
                     }
                     // The first picture that is sent is an IDR; if this is none, the next one will be.
                     if !unit.keyframe {
-                        if !std::mem::replace(&mut opening.asked, true) {
-                            self.writer.request_keyframe();
-                        }
+                        self.ask(&mut opening);
                         return;
                     }
                     opening.open = true;

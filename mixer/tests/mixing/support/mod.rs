@@ -149,6 +149,12 @@ impl Mixer {
     /// Starts and configures a 640x360 mixer whose grid lies at phase zero.
     pub(crate) fn configured(change: impl FnOnce(&mut Configure)) -> Self {
         let mixer = Self::start();
+        mixer.configure(change);
+        mixer
+    }
+
+    /// Configures a 640x360 mixer whose grid lies at phase zero.
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Configure)) {
         let mut config = Configure {
             width: 640,
             height: 360,
@@ -158,8 +164,7 @@ impl Mixer {
             ..Configure::default()
         };
         change(&mut config);
-        mixer.anchor.send(&ToMixer::Configure(config));
-        mixer
+        self.anchor.send(&ToMixer::Configure(config));
     }
 
     /// Runs `work` at once and at an interval until the mixer is dropped.
