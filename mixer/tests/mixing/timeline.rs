@@ -67,7 +67,7 @@ fn every_picture_of_an_input_is_shown_once_at_its_time() {
         exact += usize::from(shown == expected);
     }
     println!("{exact} of 100 pictures show their own time");
-    assert!(exact >= 60, "{exact} of 100 pictures show their own time");
+    assert!(exact >= 90, "{exact} of 100 pictures show their own time");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn output_goes_on_while_inputs_come_stall_return_and_leave() {
             .filter(|frame| near(frame.colour(area), colour))
             .count();
         println!("{count} of {} pictures {from_ms} ms later", seen.len());
-        count * 10 >= seen.len() * 7
+        count * 10 >= seen.len() * 9
     };
     assert!(show(alone_ns, 700, 1_200, WHOLE, RED), "alone");
     assert!(show(two_ns, 700, 1_200, LEFT, RED), "the first of two");
@@ -172,7 +172,7 @@ fn a_primed_input_is_shown_at_once() {
         .pts_ns;
     let after_ms = (shown_ns - added_ns) / 1_000_000;
     println!("shown after {after_ms} ms");
-    assert!(after_ms <= 1_000, "shown after {after_ms} ms");
+    assert!(after_ms <= 500, "shown after {after_ms} ms");
 }
 
 #[test]
