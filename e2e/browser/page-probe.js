@@ -42,7 +42,10 @@
     const context = new AudioContext({ sampleRate: 48_000, latencyHint: "playback" });
     await context.audioWorklet.addModule(workletUrl);
     const node = new AudioWorkletNode(context, "tone-probe", { numberOfOutputs: 1, outputChannelCount: [2] });
-    context.createMediaElementSource(video).connect(node);
+    const source = video.srcObject
+      ? context.createMediaStreamSource(video.srcObject)
+      : context.createMediaElementSource(video);
+    source.connect(node);
     node.connect(context.destination);
     await context.resume();
     const ask = (question) =>

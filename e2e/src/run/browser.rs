@@ -125,6 +125,15 @@ impl Browser {
         Ok(browser)
     }
 
+    /// Goes live from the studio page at `studio` and, in the same page, watches another participant at the WHEP URL;
+    /// judges `seconds` of what is seen and heard.
+    ///
+    /// # Errors
+    /// When Chromium is missing.
+    pub fn talk(studio: &str, whep: &str, seconds: u32) -> anyhow::Result<Self> {
+        Self::start("talk.mjs", &[studio, whep, &seconds.to_string()])
+    }
+
     /// Opens the watch page at `url` with a player (`flv` or `hls`) and judges `seconds` of playback.
     ///
     /// # Errors

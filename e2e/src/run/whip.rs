@@ -1,4 +1,4 @@
-//! Hosts: programs that publish a clip by WHIP.
+//! Programs that publish a clip by WHIP, and one that watches by WHEP.
 
 use std::path::Path;
 use std::process::Command;
@@ -62,6 +62,17 @@ pub fn aiortc_ahead(url: &str, clip: &Path, seconds: u32, ahead_s: f64) -> anyho
         .arg(seconds.to_string())
         .arg(ahead_s.to_string());
     Process::start("aiortc host", &mut command)
+}
+
+/// Watches a participant at a WHEP URL with aiortc for `seconds`, decoding what comes.
+///
+/// # Errors
+/// When aiortc is missing.
+pub fn aiortc_viewer(url: &str, seconds: u32) -> anyhow::Result<Process> {
+    let script = crate::workspace().join("e2e/clients/aiortc_whep.py");
+    let mut command = Command::new(tools::python()?);
+    command.arg(script).arg(url).arg(seconds.to_string());
+    Process::start("aiortc viewer", &mut command)
 }
 
 /// The prefix of a command that runs GStreamer with its whipsink plugin; `None` when that plugin has not been built.

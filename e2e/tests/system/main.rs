@@ -13,3 +13,4 @@ mod links;
 mod passage;
 mod registry;
 mod support;
+mod whep;
