@@ -104,14 +104,16 @@ pub(super) fn parse(
         .chain(fields)
         .filter_map(|format| format.parse().ok())
         .collect();
+    let taken = match media.filter(|_| live && secure && goes(direction, session, block)) {
+        Some(media) => take(media, block, &formats, direction)?,
+        None => None,
+    };
     Ok(Section {
         name: name.to_owned(),
         protocol: protocol.to_owned(),
         first_format: first_format.to_owned(),
         mid: mid.map(str::to_owned),
-        taken: media
-            .filter(|_| live && secure && goes(direction, session, block))
-            .and_then(|media| take(media, block, &formats, direction)),
+        taken,
     })
 }
 
@@ -136,7 +138,12 @@ fn goes(direction: Direction, session: &Lines<'_>, block: &Lines<'_>) -> bool {
     of(block).or_else(|| of(session)).unwrap_or(true)
 }
 
-fn take(media: Media, block: &Lines<'_>, formats: &[u8], direction: Direction) -> Option<Taken> {
+fn take(
+    media: Media,
+    block: &Lines<'_>,
+    formats: &[u8],
+    direction: Direction,
+) -> Result<Option<Taken>, OfferError> {
     let mut codecs: Vec<Codec> = formats
         .iter()
         .filter_map(|payload_type| codec(media, block, *payload_type))
@@ -145,10 +152,14 @@ fn take(media: Media, block: &Lines<'_>, formats: &[u8], direction: Direction) -
     // Fragmentation makes pictures independent of the path's packet size: prefer it, else keep the client's order.
     codecs.sort_by_key(|codec| media == Media::Video && packetization_mode(&codec.parameters) != 1);
     if direction == Direction::Play {
-        // Fragments are forwarded as they come, so a decoder of single NAL units is the last resort.
-        let whole = |codec: &Codec| packetization_mode(&codec.parameters) == 1;
-        if media == Media::Video && codecs.iter().any(whole) {
-            codecs.retain(whole);
+        // Fragments are forwarded as they come; who takes single NAL units only could show nothing (RFC 6184 §6.2).
+        if media == Media::Video && !codecs.is_empty() {
+            codecs.retain(|codec| packetization_mode(&codec.parameters) == 1);
+            if codecs.is_empty() {
+                let why =
+                    "H.264 is sent in fragments, but none is offered with packetization-mode=1";
+                return Err(OfferError::Unsupported(why.to_owned()));
+            }
         }
         for codec in &mut codecs {
             codec
@@ -164,7 +175,7 @@ fn take(media: Media, block: &Lines<'_>, formats: &[u8], direction: Direction) -
         .filter_map(base64)
         .map(Bytes::from)
         .collect();
-    (!codecs.is_empty()).then(|| Taken {
+    Ok((!codecs.is_empty()).then(|| Taken {
         media,
         codecs,
         extensions: match direction {
@@ -173,7 +184,7 @@ fn take(media: Media, block: &Lines<'_>, formats: &[u8], direction: Direction) -
         },
         parameter_sets,
         reduced_size: block.attribute("rtcp-rsize").is_some(),
-    })
+    }))
 }
 
 fn codec(media: Media, block: &Lines<'_>, payload_type: u8) -> Option<Codec> {
