@@ -10,6 +10,8 @@
 //! - it believes in one remote address for ever (the session translates addresses), and role conflicts, which it
 //!   settles before it authenticates them, are filtered out by `demux`.
 
+#[cfg(test)]
+mod client;
 mod offer;
 mod outlet;
 #[cfg(test)]

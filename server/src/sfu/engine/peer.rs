@@ -1,42 +1,47 @@
 //! A publisher for tests, made of the same engine: sans-IO, so that whole sessions run on virtual time.
 
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rtc::interceptor::Registry;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::interceptor_registry::configure_nack;
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
-use rtc::peer_connection::event::RTCPeerConnectionEvent;
-use rtc::peer_connection::sdp::RTCSessionDescription;
-use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCIceCandidate};
-use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtp_transceiver::RTCRtpSenderId;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters,
     RtpCodecKind,
 };
-use rtc::sansio::Protocol;
-use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
+use super::client::Client;
 use crate::sfu::ingress_clock::Media;
 
 /// SSRCs of the test publisher.
 pub(crate) const VIDEO_SSRC: u32 = 0x1111;
 pub(crate) const AUDIO_SSRC: u32 = 0x2222;
 
-/// A WHIP client without HTTP and without a socket.
+/// A WHIP client.
 pub(crate) struct Peer {
-    connection: RTCPeerConnection,
-    /// Where it believes to be.
-    local: SocketAddr,
+    client: Client,
     video: RTCRtpSenderId,
     audio: RTCRtpSenderId,
     sequences: [u16; 2],
-    pub(crate) connected: bool,
+}
+
+impl Deref for Peer {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Peer {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
 }
 
 impl Peer {
@@ -46,78 +51,18 @@ impl Peer {
         engine.register_default_codecs().expect("codecs");
         // No sender reports of the engine's: it dates them by the wall clock, which virtual time runs away from.
         let registry = configure_nack(Registry::new(), &mut engine);
-        let mut connection = RTCPeerConnectionBuilder::new()
-            .with_media_engine(engine)
-            .with_interceptor_registry(registry)
-            .build(now)
-            .expect("peer connection");
-        let video = connection
-            .add_track(track(Media::Video))
-            .expect("video track");
-        let audio = connection
-            .add_track(track(Media::Audio))
-            .expect("audio track");
-        let offer = connection.create_offer(None).expect("offer");
-        connection
-            .set_local_description(now, offer.clone())
-            .expect("own offer");
-        let config = CandidateHostConfig {
-            base_config: CandidateConfig {
-                network: "udp".to_owned(),
-                address: local.ip().to_string(),
-                port: local.port(),
-                component: 1,
-                ..CandidateConfig::default()
-            },
-            ..CandidateHostConfig::default()
-        };
-        let candidate = config.new_candidate_host().expect("candidate");
-        let candidate = RTCIceCandidate::from(&candidate).to_json().expect("json");
-        connection
-            .add_local_candidate(candidate)
-            .expect("candidate");
+        let (client, [video, audio], offer) =
+            Client::offer(now, local, (engine, registry), |connection| {
+                [Media::Video, Media::Audio]
+                    .map(|media| connection.add_track(track(media)).expect("track"))
+            });
         let peer = Self {
-            connection,
-            local,
+            client,
             video,
             audio,
             sequences: [65_500, 1_000],
-            connected: false,
         };
-        (peer, offer.sdp)
-    }
-
-    pub(crate) fn accept_answer(&mut self, now: Instant, answer: String) {
-        let answer = RTCSessionDescription::answer(answer).expect("answer");
-        self.connection
-            .set_remote_description(now, answer)
-            .expect("answer is taken");
-    }
-
-    pub(crate) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
-        let _ = self.connection.handle_read(TaggedBytesMut {
-            now,
-            transport: TransportContext {
-                local_addr: self.local,
-                peer_addr: from,
-                ecn: None,
-                transport_protocol: TransportProtocol::UDP,
-            },
-            message: BytesMut::from(datagram),
-        });
-        self.note_events();
-    }
-
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if self.connection.poll_timeout().is_some_and(|at| at <= now) {
-            let _ = self.connection.handle_timeout(now);
-        }
-        self.note_events();
-    }
-
-    pub(crate) fn poll_transmit(&mut self) -> Option<(SocketAddr, BytesMut)> {
-        let out = self.connection.poll_write()?;
-        Some((out.transport.peer_addr, out.message))
+        (peer, offer)
     }
 
     /// Sends a packet with this RTP time.
@@ -140,7 +85,7 @@ impl Peer {
         };
         *sequence = sequence.wrapping_add(1);
         let sequence_number = *sequence;
-        let mut sender = self.connection.rtp_sender(id).expect("sender");
+        let mut sender = self.client.connection.rtp_sender(id).expect("sender");
         let payload_type = sender
             .get_parameters()
             .rtp_parameters
@@ -176,23 +121,10 @@ impl Peer {
             rtp_time: rtp,
             ..SenderReport::default()
         };
-        let mut sender = self.connection.rtp_sender(id).expect("sender");
+        let mut sender = self.client.connection.rtp_sender(id).expect("sender");
         sender
             .write_rtcp(now, vec![Box::new(report)])
             .expect("reported");
-    }
-
-    pub(crate) fn close(&mut self) {
-        let _ = self.connection.close();
-    }
-
-    fn note_events(&mut self) {
-        while let Some(event) = self.connection.poll_event() {
-            if let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event {
-                self.connected = state == RTCPeerConnectionState::Connected;
-            }
-        }
-        while self.connection.poll_read().is_some() {}
     }
 }
 

@@ -1,17 +1,12 @@
 //! A subscriber for tests, made of the same engine. It keeps what arrives as it arrives, and says what it is told to.
 
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bytes::BytesMut;
 use rtc::interceptor::{Interceptor, Packet, Registry, Slot, StreamInfo, TaggedPacket};
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
-use rtc::peer_connection::event::RTCPeerConnectionEvent;
-use rtc::peer_connection::sdp::RTCSessionDescription;
-use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCIceCandidate};
-use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::{
@@ -20,9 +15,10 @@ use rtc::rtcp::transport_feedbacks::transport_layer_nack::{
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use rtc::sansio::Protocol;
+use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
-use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
+use super::client::Client;
 use crate::sfu::packet::{Outgoing, Report};
 
 type Feedback = Box<dyn rtc::rtcp::Packet>;
@@ -34,13 +30,10 @@ pub(crate) struct Seen {
     pub(crate) reports: Vec<(Instant, Report)>,
 }
 
-/// A WHEP client without HTTP and without a socket.
+/// A WHEP client.
 pub(crate) struct Viewer {
-    connection: RTCPeerConnection,
-    local: SocketAddr,
+    client: Client,
     ear: Arc<Mutex<Ear>>,
-    pub(crate) connected: bool,
-    pub(crate) closed: bool,
 }
 
 #[derive(Default)]
@@ -48,6 +41,19 @@ struct Ear {
     seen: Seen,
     says: Vec<Feedback>,
     now: Option<Instant>,
+}
+
+impl Deref for Viewer {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Viewer {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
 }
 
 impl Viewer {
@@ -60,81 +66,23 @@ impl Viewer {
             Slot::from(Slot::ReceiverReport.slot()),
             Recorder(Arc::clone(&ear)),
         );
-        let mut connection = RTCPeerConnectionBuilder::new()
-            .with_media_engine(engine)
-            .with_interceptor_registry(registry)
-            .build(now)
-            .expect("peer connection");
-        for kind in [RtpCodecKind::Video, RtpCodecKind::Audio] {
-            let init = RTCRtpTransceiverInit {
-                direction: RTCRtpTransceiverDirection::Recvonly,
-                ..RTCRtpTransceiverInit::default()
-            };
-            connection
-                .add_transceiver_from_kind(kind, Some(init))
-                .expect("transceiver");
-        }
-        let offer = connection.create_offer(None).expect("offer");
-        connection
-            .set_local_description(now, offer.clone())
-            .expect("own offer");
-        let config = CandidateHostConfig {
-            base_config: CandidateConfig {
-                network: "udp".to_owned(),
-                address: local.ip().to_string(),
-                port: local.port(),
-                component: 1,
-                ..CandidateConfig::default()
-            },
-            ..CandidateHostConfig::default()
-        };
-        let candidate = config.new_candidate_host().expect("candidate");
-        let candidate = RTCIceCandidate::from(&candidate).to_json().expect("json");
-        connection
-            .add_local_candidate(candidate)
-            .expect("candidate");
-        let viewer = Self {
-            connection,
-            local,
-            ear,
-            connected: false,
-            closed: false,
-        };
-        (viewer, offer.sdp)
-    }
-
-    pub(crate) fn accept_answer(&mut self, now: Instant, answer: String) {
-        let answer = RTCSessionDescription::answer(answer).expect("answer");
-        self.connection
-            .set_remote_description(now, answer)
-            .expect("answer is taken");
-    }
-
-    pub(crate) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
-        let _ = self.connection.handle_read(TaggedBytesMut {
-            now,
-            transport: TransportContext {
-                local_addr: self.local,
-                peer_addr: from,
-                ecn: None,
-                transport_protocol: TransportProtocol::UDP,
-            },
-            message: BytesMut::from(datagram),
+        let (client, (), offer) = Client::offer(now, local, (engine, registry), |connection| {
+            for kind in [RtpCodecKind::Video, RtpCodecKind::Audio] {
+                let init = RTCRtpTransceiverInit {
+                    direction: RTCRtpTransceiverDirection::Recvonly,
+                    ..RTCRtpTransceiverInit::default()
+                };
+                connection
+                    .add_transceiver_from_kind(kind, Some(init))
+                    .expect("transceiver");
+            }
         });
-        self.note_events();
+        (Self { client, ear }, offer)
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.ear.lock().expect("one thread").now = Some(now);
-        if self.connection.poll_timeout().is_some_and(|at| at <= now) {
-            let _ = self.connection.handle_timeout(now);
-        }
-        self.note_events();
-    }
-
-    pub(crate) fn poll_transmit(&mut self) -> Option<(SocketAddr, BytesMut)> {
-        let out = self.connection.poll_write()?;
-        Some((out.transport.peer_addr, out.message))
+        self.client.handle_timeout(now);
     }
 
     /// Says that packets are missing.
@@ -161,16 +109,6 @@ impl Viewer {
     /// What has arrived since the last call.
     pub(crate) fn take(&mut self) -> Seen {
         std::mem::take(&mut self.ear.lock().expect("one thread").seen)
-    }
-
-    fn note_events(&mut self) {
-        while let Some(event) = self.connection.poll_event() {
-            if let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event {
-                self.connected |= state == RTCPeerConnectionState::Connected;
-                self.closed |= state == RTCPeerConnectionState::Closed;
-            }
-        }
-        while self.connection.poll_read().is_some() {}
     }
 }
 
