@@ -7,7 +7,7 @@ use cdn_publisher::Destination as Target;
 use metrics_exporter_prometheus::PrometheusHandle;
 use signaling::auth::Claims;
 use signaling::backend::{
-    Backend, Error, IceServer, Patched, PlayRequest, PublishRequest, Session,
+    Backend, Direction, Error, IceServer, Patched, PlayRequest, PublishRequest, Session, SessionRef,
 };
 use signaling::types::{
     Channel, ChannelCreate, ChannelId, ChannelPatch, ChannelStats, Check, CheckStatus, Destination,
@@ -62,18 +62,17 @@ impl AnchorBackend {
             .ok_or(Error::NotFound("channel"))
     }
 
-    /// A session of this channel, publishing or receiving.
-    async fn session_in(
-        &self,
-        channel: &ChannelId,
-        session: &SessionId,
-    ) -> Result<sfu::SessionId, Error> {
-        self.find(channel).await?;
+    /// The SFU's name of a session, if it is in that channel and goes that way.
+    async fn session(&self, wanted: &SessionRef) -> Result<sfu::SessionId, Error> {
+        self.find(&wanted.channel).await?;
         let unknown = || Error::NotFound("session");
-        let session = session.as_str().parse().map_err(|_| unknown())?;
-        let key = self.manager.deps().sfu.key(session).await;
-        let is_here = key.is_some_and(|key| key.channel == channel.as_str());
-        is_here.then_some(session).ok_or_else(unknown)
+        let session = wanted.id.as_str().parse().map_err(|_| unknown())?;
+        let flow = self.manager.deps().sfu.flow(session).await;
+        let is_meant = flow.is_some_and(|flow| {
+            flow.stream.channel == wanted.channel.as_str()
+                && flow.receives == (wanted.direction == Direction::Play)
+        });
+        is_meant.then_some(session).ok_or_else(unknown)
     }
 
     fn ice_servers(&self) -> Vec<IceServer> {
@@ -351,12 +350,11 @@ impl Backend for AnchorBackend {
 
     async fn session_patch(
         &self,
-        channel: &ChannelId,
-        session: &SessionId,
+        session: &SessionRef,
         if_match: Option<String>,
         fragment: String,
     ) -> Result<Option<Patched>, Error> {
-        let session = self.session_in(channel, session).await?;
+        let session = self.session(session).await?;
         let if_match = Some(if_match.map_or_else(|| "*".to_owned(), |etag| format!("\"{etag}\"")));
         let patched = self
             .manager
@@ -371,8 +369,8 @@ impl Backend for AnchorBackend {
         }))
     }
 
-    async fn session_delete(&self, channel: &ChannelId, session: &SessionId) -> Result<(), Error> {
-        let session = self.session_in(channel, session).await?;
+    async fn session_delete(&self, session: &SessionRef) -> Result<(), Error> {
+        let session = self.session(session).await?;
         self.manager.deps().sfu.close(session).await;
         Ok(())
     }

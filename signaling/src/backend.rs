@@ -112,6 +112,27 @@ pub struct PlayRequest {
     pub remote_ip: IpAddr,
 }
 
+/// Which way the media of a session goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The client sends: WHIP.
+    Publish,
+    /// The client receives: WHEP.
+    Play,
+}
+
+/// Names a session by everything that its URL says about it: one that goes the other way, or that is in another channel,
+/// is not found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRef {
+    /// The channel that it is in.
+    pub channel: ChannelId,
+    /// Its id.
+    pub id: SessionId,
+    /// WHIP or WHEP.
+    pub direction: Direction,
+}
+
 /// An answered session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -166,14 +187,13 @@ pub trait Backend: Send + Sync + 'static {
     /// `None` for `*`. `None` is answered for candidates alone.
     async fn session_patch(
         &self,
-        channel: &ChannelId,
-        session: &SessionId,
+        session: &SessionRef,
         if_match: Option<String>,
         fragment: String,
     ) -> Result<Option<Patched>, Error>;
 
-    /// Ends a session. The participant leaves at once.
-    async fn session_delete(&self, channel: &ChannelId, session: &SessionId) -> Result<(), Error>;
+    /// Ends a session. Who published in it leaves at once.
+    async fn session_delete(&self, session: &SessionRef) -> Result<(), Error>;
 
     /// Channels of the cluster, by id.
     async fn channels(&self, page: &PageRequest) -> Result<Page<Channel>, Error>;

@@ -50,8 +50,8 @@ use self::table::Table;
 pub use config::Config;
 pub use metrics::describe_metrics;
 pub use types::{
-    Answer, CloseReason, Ingress, OfferError, PatchError, Patched, SessionId, SessionStats,
-    StreamKey, StreamStats,
+    Answer, CloseReason, Ingress, OfferError, PatchError, Patched, SessionFlow, SessionId,
+    SessionStats, StreamKey, StreamStats,
 };
 
 /// The receiving end's handle: units of all its sessions arrive tagged with the session.
@@ -238,11 +238,11 @@ impl Sfu {
         taken_up.await.map_err(|_| OfferError::Stopped)?
     }
 
-    /// The stream that a session publishes or receives; `None` when there is no such session.
-    pub async fn key(&self, session: SessionId) -> Option<StreamKey> {
-        let (reply, key) = oneshot::channel();
-        self.send(Command::Key { id: session, reply }).await?;
-        key.await.ok().flatten()
+    /// Which stream a session publishes or receives, and which of both; `None` when there is no such session.
+    pub async fn flow(&self, session: SessionId) -> Option<SessionFlow> {
+        let (reply, flow) = oneshot::channel();
+        self.send(Command::Flow { id: session, reply }).await?;
+        flow.await.ok().flatten()
     }
 
     /// Trickled candidates (answered by `None`) or an ICE restart (answered by a fragment), RFC 9725 §4.3.

@@ -17,7 +17,7 @@ use super::sdp::fragment::Fragment;
 use super::session::Session;
 use super::table::Table;
 use super::types::{
-    CloseReason, OfferError, PatchError, Patched, SessionId, SessionStats, StreamKey,
+    CloseReason, OfferError, PatchError, Patched, SessionFlow, SessionId, SessionStats, StreamKey,
 };
 
 /// Counters and gauges are published this often.
@@ -49,9 +49,9 @@ pub(super) enum Command {
         reply: oneshot::Sender<Result<(), OfferError>>,
     },
     /// Which stream does a session publish or receive?
-    Key {
+    Flow {
         id: SessionId,
-        reply: oneshot::Sender<Option<StreamKey>>,
+        reply: oneshot::Sender<Option<SessionFlow>>,
     },
     /// Trickle or restart.
     Patch {
@@ -192,8 +192,8 @@ fn handle(table: &mut Table, command: Command) {
         } => {
             let _ = reply.send(table.open_subscriber(now(), id, *session, key));
         }
-        Command::Key { id, reply } => {
-            let _ = reply.send(table.key(id));
+        Command::Flow { id, reply } => {
+            let _ = reply.send(table.flow(id));
         }
         Command::Patch {
             id,

@@ -27,7 +27,7 @@ use super::sdp::Credentials;
 use super::sdp::fragment::{self, Fragment};
 use super::session::{Output, Session, Totals};
 use super::types::{
-    CloseReason, OfferError, PatchError, Patched, SessionId, SessionStats, StreamKey,
+    CloseReason, OfferError, PatchError, Patched, SessionFlow, SessionId, SessionStats, StreamKey,
 };
 
 /// Deadlines are not served more often than this, whatever a session asks for.
@@ -323,9 +323,13 @@ impl Table {
         self.settle(now);
     }
 
-    /// The stream that a session publishes or receives.
-    pub(super) fn key(&self, id: SessionId) -> Option<StreamKey> {
-        self.feeds.key(id).cloned()
+    /// Which stream a session publishes or receives, and which of both.
+    pub(super) fn flow(&self, id: SessionId) -> Option<SessionFlow> {
+        let entry = self.entries.get(&id)?;
+        Some(SessionFlow {
+            stream: self.feeds.key(id)?.clone(),
+            receives: entry.session.is_subscriber(),
+        })
     }
 
     pub(super) fn close_all(&mut self, now: Instant, reason: CloseReason) {

@@ -47,6 +47,15 @@ impl fmt::Display for StreamKey {
 
 /// The answer to an accepted offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+/// What a session has to do with a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionFlow {
+    /// The stream.
+    pub stream: StreamKey,
+    /// It receives the stream; else it publishes it.
+    pub receives: bool,
+}
+
 pub struct Answer {
     /// The new session.
     pub session: SessionId,

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::App;
 use crate::auth::{Claims, Scope};
-use crate::backend::Error;
+use crate::backend::{Direction, Error, SessionRef};
 use crate::clock;
 use crate::problem::Problem;
 use crate::types::{ChannelId, Invalid, PageRequest, ParticipantId, SessionId};
@@ -147,16 +147,28 @@ impl FromRequestParts<App> for OfParticipant {
     }
 }
 
-/// `{session}` of the path. What cannot be a session is a session that does not exist.
-pub(super) struct AtSession(pub(super) SessionId);
+/// The session that a path under `/whip` or `/whep` names, for a caller who may change such sessions. What cannot be a
+/// session is a session that does not exist.
+pub(super) struct AtSession(pub(super) SessionRef);
 
 impl FromRequestParts<App> for AtSession {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        let InChannel(channel) = InChannel::from_request_parts(parts, app).await?;
         let text = path_param(parts, app, &["session"]).await?;
-        SessionId::new(text)
-            .map(Self)
-            .map_err(|_| Error::NotFound("session").into())
+        let id = SessionId::new(text).map_err(|_| Error::NotFound("session"))?;
+        let (direction, scopes): (_, &[Scope]) = if parts.uri.path().starts_with("/whep/") {
+            (Direction::Play, &[Scope::View, Scope::Publish])
+        } else {
+            (Direction::Publish, &[Scope::Publish])
+        };
+        caller.may(scopes, Some(&channel))?;
+        Ok(Self(SessionRef {
+            channel,
+            id,
+            direction,
+        }))
     }
 }
 

@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 
 use super::App;
 use super::extract::Caller;
-use crate::backend::{Error, IceServer, Session};
+use crate::backend::{Direction, Error, IceServer, Session, SessionRef};
 use crate::clock;
 use crate::problem::Problem;
-use crate::types::{ChannelId, SessionId};
+use crate::types::ChannelId;
 
 const FRAGMENT: HeaderValue = HeaderValue::from_static("application/trickle-ice-sdpfrag");
 const PARTICIPANT: HeaderName = HeaderName::from_static("x-participant");
@@ -47,6 +47,7 @@ pub(super) fn admit(app: &App, peer: IpAddr) -> Result<(), Problem> {
 pub(super) async fn open(
     app: &App,
     channel: ChannelId,
+    direction: Direction,
     opening: impl Future<Output = Result<Session, Error>> + Send + 'static,
 ) -> Result<Session, Problem> {
     use tracing::Instrument;
@@ -55,7 +56,12 @@ pub(super) async fn open(
     let work = async move {
         if let Err(Ok(unheard)) = answer.send(opening.await) {
             tracing::info!(session = %unheard.id, "the peer hung up before the answer");
-            let _ = backend.session_delete(&channel, &unheard.id).await;
+            let session = SessionRef {
+                channel,
+                id: unheard.id,
+                direction,
+            };
+            let _ = backend.session_delete(&session).await;
         }
     };
     tokio::spawn(work.in_current_span());
@@ -136,17 +142,12 @@ fn if_match(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 pub(super) async fn patch(
     app: &App,
     headers: &HeaderMap,
-    channel: ChannelId,
-    session: SessionId,
+    session: SessionRef,
     fragment: String,
 ) -> Result<Response, Problem> {
     let if_match = if_match(headers)?;
     let backend = app.backend.clone();
-    let patching = async move {
-        backend
-            .session_patch(&channel, &session, if_match, fragment)
-            .await
-    };
+    let patching = async move { backend.session_patch(&session, if_match, fragment).await };
     let Some(patched) = to_the_end(patching).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
@@ -163,12 +164,8 @@ pub(super) async fn patch(
 }
 
 /// `DELETE`: `200` (RFC 9725 section 4.2).
-pub(super) async fn delete(
-    app: &App,
-    channel: ChannelId,
-    session: SessionId,
-) -> Result<Response, Problem> {
+pub(super) async fn delete(app: &App, session: SessionRef) -> Result<Response, Problem> {
     let backend = app.backend.clone();
-    to_the_end(async move { backend.session_delete(&channel, &session).await }).await?;
+    to_the_end(async move { backend.session_delete(&session).await }).await?;
     Ok(StatusCode::OK.into_response())
 }

@@ -8,7 +8,7 @@ use super::App;
 use super::extract::{AtSession, Caller, Fragment, InChannel, OfParticipant, Offer};
 use super::sessions;
 use crate::auth::Scope;
-use crate::backend::PlayRequest;
+use crate::backend::{Direction, PlayRequest};
 use crate::problem::Problem;
 use crate::types::{ChannelId, ParticipantId, SessionId};
 
@@ -29,7 +29,10 @@ async fn play(
         remote_ip: caller.remote_ip,
     };
     let backend = app.backend.clone();
-    let session = sessions::open(app, channel, async move { backend.play(request).await }).await?;
+    let session = sessions::open(app, channel, Direction::Play, async move {
+        backend.play(request).await
+    })
+    .await?;
     Ok(sessions::created(&base, caller, &session))
 }
 
@@ -73,14 +76,11 @@ pub(super) async fn participant(
         (status = 200, body = String, content_type = "application/trickle-ice-sdpfrag", headers(("ETag" = String)))))]
 pub(super) async fn patch(
     State(app): State<App>,
-    caller: Caller,
-    InChannel(channel): InChannel,
     AtSession(session): AtSession,
     headers: HeaderMap,
     Fragment(fragment): Fragment,
 ) -> Result<Response, Problem> {
-    caller.may(&[Scope::View, Scope::Publish], Some(&channel))?;
-    sessions::patch(&app, &headers, channel, session, fragment).await
+    sessions::patch(&app, &headers, session, fragment).await
 }
 
 /// Stop watching. Needs the scope `view` or `publish`.
@@ -89,10 +89,7 @@ pub(super) async fn patch(
     responses((status = 200, description = "ended")))]
 pub(super) async fn delete(
     State(app): State<App>,
-    caller: Caller,
-    InChannel(channel): InChannel,
     AtSession(session): AtSession,
 ) -> Result<Response, Problem> {
-    caller.may(&[Scope::View, Scope::Publish], Some(&channel))?;
-    sessions::delete(&app, channel, session).await
+    sessions::delete(&app, session).await
 }

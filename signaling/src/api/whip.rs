@@ -10,7 +10,7 @@ use super::App;
 use super::extract::{AtSession, Caller, Fragment, InChannel, Offer, Params};
 use super::sessions;
 use crate::auth::Scope;
-use crate::backend::{Error, PublishRequest};
+use crate::backend::{Direction, Error, PublishRequest};
 use crate::problem::Problem;
 use crate::types::{ChannelId, ParticipantId, Role, SessionId};
 
@@ -78,8 +78,10 @@ pub(super) async fn publish(
         remote_ip: caller.remote_ip,
     };
     let backend = app.backend.clone();
-    let session =
-        sessions::open(&app, channel, async move { backend.publish(request).await }).await?;
+    let session = sessions::open(&app, channel, Direction::Publish, async move {
+        backend.publish(request).await
+    })
+    .await?;
     Ok(sessions::created(&base, &caller, &session))
 }
 
@@ -93,14 +95,11 @@ pub(super) async fn publish(
         (status = 200, body = String, content_type = "application/trickle-ice-sdpfrag", headers(("ETag" = String)))))]
 pub(super) async fn patch(
     State(app): State<App>,
-    caller: Caller,
-    InChannel(channel): InChannel,
     AtSession(session): AtSession,
     headers: HeaderMap,
     Fragment(fragment): Fragment,
 ) -> Result<Response, Problem> {
-    caller.may(&[Scope::Publish], Some(&channel))?;
-    sessions::patch(&app, &headers, channel, session, fragment).await
+    sessions::patch(&app, &headers, session, fragment).await
 }
 
 /// Leave the channel. Needs the scope `publish`.
@@ -109,10 +108,7 @@ pub(super) async fn patch(
     responses((status = 200, description = "ended")))]
 pub(super) async fn delete(
     State(app): State<App>,
-    caller: Caller,
-    InChannel(channel): InChannel,
     AtSession(session): AtSession,
 ) -> Result<Response, Problem> {
-    caller.may(&[Scope::Publish], Some(&channel))?;
-    sessions::delete(&app, channel, session).await
+    sessions::delete(&app, session).await
 }

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::Value;
 use signaling::backend::{
-    Backend, Error, IceServer, Patched, PlayRequest, PublishRequest, Session,
+    Backend, Error, IceServer, Patched, PlayRequest, PublishRequest, Session, SessionRef,
 };
 use signaling::types::*;
 use signaling::{Config, router};
@@ -127,12 +127,11 @@ impl Backend for Fake {
     }
     async fn session_patch(
         &self,
-        _: &ChannelId,
-        session: &SessionId,
+        session: &SessionRef,
         if_match: Option<String>,
         fragment: String,
     ) -> Result<Option<Patched>, Error> {
-        self.asked(format!("patch {session} {if_match:?}"))?;
+        self.asked(format!("patch {} {if_match:?}", session.id))?;
         if if_match.is_some_and(|tag| tag != self.etag) {
             return Err(Error::PreconditionFailed);
         }
@@ -142,8 +141,13 @@ impl Backend for Fake {
             fragment: "a=ice-ufrag:new\r\n".to_owned(),
         }))
     }
-    async fn session_delete(&self, channel: &ChannelId, session: &SessionId) -> Result<(), Error> {
-        self.asked(format!("delete {channel} {session}"))
+    async fn session_delete(&self, session: &SessionRef) -> Result<(), Error> {
+        let SessionRef {
+            channel,
+            id,
+            direction,
+        } = session;
+        self.asked(format!("delete {channel} {id} {direction:?}"))
     }
     async fn channels(&self, page: &PageRequest) -> Result<Page<Channel>, Error> {
         self.asked("channels")?;

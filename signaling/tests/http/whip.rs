@@ -248,7 +248,10 @@ async fn sessions_end_by_delete() {
             .status,
         200
     );
-    assert_eq!(surface.backend.log(), ["delete demo s1", "delete demo s2"]);
+    assert_eq!(
+        surface.backend.log(),
+        ["delete demo s1 Publish", "delete demo s2 Play"]
+    );
     surface.backend.fail(Error::NotFound("session"));
     surface
         .ask("DELETE", "/whip/demo/sessions/s1", &[], "")
@@ -434,7 +437,10 @@ async fn a_session_whose_answer_nobody_heard_is_closed() {
     while surface.backend.log().len() < 2 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(surface.backend.log(), ["publish demo", "delete demo s1"]);
+    assert_eq!(
+        surface.backend.log(),
+        ["publish demo", "delete demo s1 Publish"]
+    );
 }
 
 #[tokio::test]
