@@ -11,6 +11,7 @@ use media::{AccessUnit, Config, Rate, Timestamp, Track, TrackId, aac};
 use super::FLOOR_DBFS;
 use super::codec::{Encode, Frame, UNIT_SAMPLES};
 use super::limiter::Limiter;
+use super::live::Live;
 use crate::Error;
 
 /// The program's audio track.
@@ -43,6 +44,7 @@ pub(crate) struct Bus {
     fallback: Option<Bytes>,
     meter: LevelMeter,
     limiter: Limiter,
+    live: Option<Box<Live>>,
 }
 
 impl Bus {
@@ -69,7 +71,18 @@ impl Bus {
             fallback: None,
             meter: LevelMeter::default(),
             limiter: Limiter::default(),
+            live: None,
         })
+    }
+
+    /// The sound for viewers in real time, cut from the same blocks; none is made while there is none.
+    pub(crate) fn live_mut(&mut self) -> &mut Option<Box<Live>> {
+        &mut self.live
+    }
+
+    /// Program time of the next packet for viewers in real time, in nanoseconds.
+    pub(crate) fn next_live_ns(&self) -> Option<i64> {
+        self.live.as_ref()?.next_ns()
     }
 
     /// Start of the unit that the encoder's next output is, in samples of program time.
@@ -88,6 +101,9 @@ impl Bus {
         read(self.position, &mut self.block);
         self.limiter.limit(&mut self.block);
         self.meter.add(&self.block);
+        if let Some(live) = &mut self.live {
+            live.push(self.position, &self.block);
+        }
         let data = match self.encoder.encode(&self.block) {
             Ok(data) => data,
             Err(error) => {

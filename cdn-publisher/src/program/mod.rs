@@ -43,6 +43,7 @@ use crate::Error;
 use crate::audio::bus::Bus;
 use crate::audio::codec::{Codecs, Encode, RealCodecs};
 use crate::audio::input::Counters;
+use crate::audio::live::Live;
 
 /// Most sources attached at a time, counting those whose last units still wait.
 pub const MAX_SOURCES: usize = 64;
@@ -76,6 +77,8 @@ pub struct Config {
     pub aac_bitrate_bps: u32,
     /// fdk-aac's analysis by synthesis: a little better sound for twice the CPU time.
     pub aac_afterburner: bool,
+    /// Bit rate of [`Output::LiveSound`] in bits per second.
+    pub opus_bitrate_bps: u32,
 }
 
 impl Default for Config {
@@ -84,6 +87,7 @@ impl Default for Config {
             program_delay: Duration::from_millis(300),
             aac_bitrate_bps: 128_000,
             aac_afterburner: false,
+            opus_bitrate_bps: 96_000,
         }
     }
 }
@@ -126,6 +130,10 @@ pub enum Input {
         /// The source.
         source: SourceId,
     },
+    /// Viewers in real time are there, or no longer: [`Output::LiveSound`] is wanted for them.
+    LiveSound(bool),
+    /// A viewer can show nothing before the next IDR of what is on air: it is asked for.
+    WantKeyframe,
 }
 
 /// What a program wants.
@@ -133,6 +141,8 @@ pub enum Input {
 pub enum Output {
     /// Publish this H.264 or AAC unit, now.
     Unit(AccessUnit),
+    /// An Opus packet of 20 ms of the same sound, for viewers in real time; released with the picture of the same moment.
+    LiveSound(AccessUnit),
     /// The next picture is the first of another source.
     Cut {
         /// The source that is shown from now on.
@@ -175,6 +185,9 @@ pub struct Program {
     /// Whose pictures are being published: `wanted` from its first IDR on.
     live: Option<SourceId>,
     sound: Sound,
+    /// Viewers in real time are there.
+    wants_live_sound: bool,
+    opus_bitrate_bps: u32,
     timeline: VideoTimeline,
     outputs: VecDeque<Output>,
     meters: Meters,
@@ -218,6 +231,8 @@ impl Program {
             gains: Vec::new(),
             live: None,
             sound: Sound::Waiting(Some(encoder)),
+            wants_live_sound: false,
+            opus_bitrate_bps: config.opus_bitrate_bps,
             timeline: VideoTimeline::default(),
             outputs: VecDeque::new(),
             meters: Meters::default(),
@@ -240,6 +255,18 @@ impl Program {
             Input::Gain { source, gain } => self.attached(source).map(|s| s.set_gain(gain)),
             Input::Unit { source, unit } => self.unit(now, source, unit),
             Input::Detach { source } => self.detach(now, source),
+            Input::LiveSound(wanted) => {
+                self.wants_live_sound = wanted;
+                self.set_live_sound();
+                Ok(())
+            }
+            Input::WantKeyframe => {
+                let shown = self.live.or(self.wanted);
+                if let Some(source) = self.sources.iter_mut().find(|s| Some(s.id) == shown) {
+                    source.want_keyframe();
+                }
+                Ok(())
+            }
         };
         self.handle_timeout(now);
         result
@@ -260,8 +287,32 @@ impl Program {
                 (None, None) => break,
             }
         }
+        if let Sound::Running(bus) = &mut self.sound
+            && let Some(live) = bus.live_mut()
+        {
+            while let Some(unit) = live.pop(horizon) {
+                self.outputs.push_back(Output::LiveSound(unit));
+            }
+        }
         self.remove_drained(horizon);
         self.request_keyframes(now);
+    }
+
+    /// Makes sound for viewers in real time, from the next block on, or stops making it.
+    fn set_live_sound(&mut self) {
+        let Sound::Running(bus) = &mut self.sound else {
+            return;
+        };
+        let position = bus.position();
+        let live = bus.live_mut();
+        if !self.wants_live_sound {
+            *live = None;
+        } else if live.is_none() {
+            match self.codecs.opus_encoder(self.opus_bitrate_bps) {
+                Ok(encoder) => *live = Some(Box::new(Live::new(encoder, position))),
+                Err(error) => tracing::error!(%error, "viewers in real time have no sound"),
+            }
+        }
     }
 
     fn request_keyframes(&mut self, now: Instant) {
@@ -299,11 +350,21 @@ impl Program {
             }
             Sound::Running(_) => (self.entry_ns().filter(|_| self.live != self.wanted), None),
         };
-        [self.next_sound_ns(), self.next_picture_ns(), cut, start]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|due| self.instant(due.saturating_add(self.delay_ns)))
+        let live = match &self.sound {
+            Sound::Running(bus) => bus.next_live_ns(),
+            Sound::Waiting(_) => None,
+        };
+        [
+            self.next_sound_ns(),
+            self.next_picture_ns(),
+            live,
+            cut,
+            start,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|due| self.instant(due.saturating_add(self.delay_ns)))
     }
 
     /// A snapshot for the console and for metrics.
@@ -458,6 +519,7 @@ impl Program {
                 while self.next_bus_start().is_some_and(|next| next < first) {
                     let _ = self.encode_sound();
                 }
+                self.set_live_sound();
                 self.meters.stats.started = true;
                 tracing::debug!(start_ms = start / 1_000_000, at = ?now, "program starts");
             }

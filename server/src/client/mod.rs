@@ -1,6 +1,6 @@
 //! `anchornet publish`: a small WHIP client that loops a clip in real time, as a demo host and load generator.
 //!
-//! [`clip`] holds the access units, read by [`mp4`] and [`ffmpeg`] and cut into RTP payloads by [`packetize`] once for
+//! [`clip`] holds the access units, read by [`mp4`] and [`ffmpeg`] and cut into RTP payloads once for
 //! all publishers; [`timeline`] says when each is due and with which timestamp; [`session`] plays them over [`whip`] and
 //! [`peer`]; [`report`] tells how it goes.
 //!
@@ -10,7 +10,6 @@
 mod clip;
 mod ffmpeg;
 mod mp4;
-mod packetize;
 mod peer;
 mod report;
 mod session;

@@ -10,7 +10,7 @@ use media::{Kind, h264, opus};
 use mp4_atom::{Codec, DecodeMaybe, FourCC, Header, Moof, Moov, Traf, Trun, TrunEntry};
 
 use super::clip::{AUDIO_RATE, Unit, VIDEO_RATE};
-use super::packetize::h264_payloads;
+use crate::sfu::h264_payloads;
 
 /// The largest single box accepted, in bytes: a fragment of a few seconds.
 const MAX_BOX_BYTES: usize = 256 << 20;

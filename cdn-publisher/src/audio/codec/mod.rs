@@ -12,9 +12,9 @@ use bytes::Bytes;
 pub(crate) use self::aac::AacEncoder;
 #[cfg(test)]
 pub(crate) use self::aac::testing::AacDecoder;
-pub(crate) use self::opus::OpusDecoder;
 #[cfg(test)]
-pub(crate) use self::opus::testing::OpusEncoder;
+pub(crate) use self::opus::testing::BrowserEncoder;
+pub(crate) use self::opus::{OpusDecoder, OpusEncoder};
 use crate::Error;
 
 /// One moment of stereo sound, left and right. Full scale is ±32768, so that 16-bit samples pass through exactly.
@@ -22,6 +22,9 @@ pub(crate) type Frame = [f32; 2];
 
 /// Samples per channel in one AAC access unit.
 pub(crate) const UNIT_SAMPLES: usize = media::aac::FRAME_SAMPLES as usize;
+
+/// Samples per channel in one Opus packet that is made here: 20 ms, the usual length in WebRTC.
+pub(crate) const PACKET_SAMPLES: usize = 960;
 
 /// Turns packets into sound at 48 kHz. Output is appended.
 pub(crate) trait Decode: Debug + Send {
@@ -51,6 +54,12 @@ pub(crate) trait Encode: Debug + Send {
     fn config(&self) -> Bytes;
 }
 
+/// Turns sound into Opus packets of [`PACKET_SAMPLES`].
+pub(crate) trait EncodePacket: Debug + Send {
+    /// Encodes exactly [`PACKET_SAMPLES`] frames.
+    fn encode(&mut self, pcm: &[Frame]) -> Result<Bytes, Error>;
+}
+
 /// Makes codecs.
 pub(crate) trait Codecs: Debug + Send {
     /// A decoder of Opus to stereo.
@@ -58,6 +67,9 @@ pub(crate) trait Codecs: Debug + Send {
 
     /// An encoder of AAC-LC, 48 kHz stereo.
     fn aac_encoder(&self, bitrate_bps: u32, afterburner: bool) -> Result<Box<dyn Encode>, Error>;
+
+    /// An encoder of Opus, 48 kHz stereo.
+    fn opus_encoder(&self, bitrate_bps: u32) -> Result<Box<dyn EncodePacket>, Error>;
 }
 
 /// libopus and fdk-aac.
@@ -71,6 +83,10 @@ impl Codecs for RealCodecs {
 
     fn aac_encoder(&self, bitrate_bps: u32, afterburner: bool) -> Result<Box<dyn Encode>, Error> {
         Ok(Box::new(AacEncoder::new(bitrate_bps, afterburner)?))
+    }
+
+    fn opus_encoder(&self, bitrate_bps: u32) -> Result<Box<dyn EncodePacket>, Error> {
+        Ok(Box::new(OpusEncoder::new(bitrate_bps)?))
     }
 }
 

@@ -1,14 +1,23 @@
-//! libopus, decoding.
+//! libopus, decoding and encoding.
 
+use bytes::Bytes;
 use media::opus::MAX_SAMPLES;
-use opus::{Channels, Decoder};
+use opus::{Application, Bitrate, Channels, Decoder, Encoder};
 
-use super::{Decode, Frame};
+use super::{Decode, EncodePacket, Frame, PACKET_SAMPLES, to_i16};
 use crate::Error;
 
 /// How much libopus encoders look ahead at 48 kHz (6.5 ms) unless they are in their restricted low-delay mode. An RTP
 /// timestamp is that of the first sample that went into the encoder (RFC 7587 §4.1), which comes out this much later.
 const LOOKAHEAD_SAMPLES: u32 = 312;
+
+/// A packet of one frame is never longer (RFC 6716 §3.4).
+const MAX_PACKET_BYTES: usize = 1_276;
+/// The loss, in per cent, that the encoder prepares for where its mode can carry error correction.
+const EXPECTED_LOSS_PERCENT: i32 = 5;
+
+const DECODER: &str = "Opus decoder";
+const ENCODER: &str = "Opus encoder";
 
 const MAX_VALUES: usize = 2 * MAX_SAMPLES as usize;
 
@@ -30,7 +39,7 @@ impl OpusDecoder {
     /// [`Error::Codec`] when out of memory.
     pub(crate) fn new() -> Result<Self, Error> {
         Ok(Self {
-            decoder: Decoder::new(48_000, Channels::Stereo).map_err(error)?,
+            decoder: Decoder::new(48_000, Channels::Stereo).map_err(error(DECODER))?,
             scratch: Box::new([0; MAX_VALUES]),
         })
     }
@@ -44,7 +53,10 @@ impl OpusDecoder {
     ) -> Result<(), Error> {
         let room = (2 * samples).min(MAX_VALUES);
         let pcm = self.scratch.get_mut(..room).unwrap_or_default();
-        let decoded = self.decoder.decode(packet, pcm, recover).map_err(error)?;
+        let decoded = self
+            .decoder
+            .decode(packet, pcm, recover)
+            .map_err(error(DECODER))?;
         let pcm = self.scratch.get(..2 * decoded).unwrap_or_default();
         out.extend(pcm.chunks_exact(2).map(|pair| match pair {
             &[left, right] => [f32::from(left), f32::from(right)],
@@ -72,13 +84,58 @@ impl Decode for OpusDecoder {
     }
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "used as a function in map_err"
-)]
-fn error(error: opus::Error) -> Error {
-    Error::Codec {
-        codec: "Opus decoder",
+/// Encodes stereo at 48 kHz for listeners in real time.
+pub(crate) struct OpusEncoder {
+    encoder: Encoder,
+    pcm: Vec<i16>,
+    out: Box<[u8; MAX_PACKET_BYTES]>,
+}
+
+impl std::fmt::Debug for OpusEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpusEncoder").finish_non_exhaustive()
+    }
+}
+
+impl OpusEncoder {
+    /// # Errors
+    /// [`Error::Codec`] when the library refuses the bit rate.
+    pub(crate) fn new(bitrate_bps: u32) -> Result<Self, Error> {
+        let failed = error(ENCODER);
+        let bitrate = Bitrate::Bits(i32::try_from(bitrate_bps).unwrap_or(i32::MAX));
+        // A program may be music: the mode for voice alone would spoil it.
+        let mut encoder =
+            Encoder::new(48_000, Channels::Stereo, Application::Audio).map_err(&failed)?;
+        encoder.set_bitrate(bitrate).map_err(&failed)?;
+        encoder.set_inband_fec(true).map_err(&failed)?;
+        encoder
+            .set_packet_loss_perc(EXPECTED_LOSS_PERCENT)
+            .map_err(&failed)?;
+        Ok(Self {
+            encoder,
+            pcm: Vec::with_capacity(2 * PACKET_SAMPLES),
+            out: Box::new([0; MAX_PACKET_BYTES]),
+        })
+    }
+}
+
+impl EncodePacket for OpusEncoder {
+    fn encode(&mut self, pcm: &[Frame]) -> Result<Bytes, Error> {
+        self.pcm.clear();
+        self.pcm
+            .extend(pcm.iter().flatten().map(|sample| to_i16(*sample)));
+        let length = self
+            .encoder
+            .encode(&self.pcm, self.out.as_mut_slice())
+            .map_err(error(ENCODER))?;
+        let packet = self.out.get(..length).unwrap_or_default();
+        Ok(Bytes::copy_from_slice(packet))
+    }
+}
+
+fn error(codec: &'static str) -> impl Fn(opus::Error) -> Error {
+    move |error| Error::Codec {
+        codec,
         detail: error.to_string(),
     }
 }
@@ -93,9 +150,9 @@ pub(crate) mod testing {
     use crate::audio::codec::{Frame, to_i16};
 
     /// 20 ms packets of stereo.
-    pub(crate) struct OpusEncoder(Encoder);
+    pub(crate) struct BrowserEncoder(Encoder);
 
-    impl OpusEncoder {
+    impl BrowserEncoder {
         pub(crate) fn new(bitrate_bps: i32, fec: bool, dtx: bool) -> Self {
             let mode = if dtx {
                 Application::Voip

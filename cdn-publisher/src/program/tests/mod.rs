@@ -4,6 +4,7 @@
 
 mod crowd;
 mod cut;
+mod live;
 mod long;
 mod property;
 mod sound;

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 
 use super::super::ProgramStats;
 use super::support::*;
-use crate::audio::codec::{AacDecoder, AacEncoder, Encode, Frame, OpusDecoder, OpusEncoder};
+use crate::audio::codec::{AacDecoder, AacEncoder, BrowserEncoder, Encode, Frame, OpusDecoder};
 use crate::audio::codec::{Decode, RealCodecs, UNIT_SAMPLES};
 
 const SECOND: i64 = 1_000_000_000;
@@ -33,7 +33,7 @@ fn speech_like() -> Vec<Frame> {
 }
 
 fn opus_packets(pcm: &[Frame], fec: bool) -> Vec<Bytes> {
-    let mut encoder = OpusEncoder::new(96_000, fec, false);
+    let mut encoder = BrowserEncoder::new(96_000, fec, false);
     assert_eq!(encoder.lookahead(), 312);
     pcm.chunks_exact(960)
         .map(|frames| encoder.encode(frames))
@@ -166,7 +166,7 @@ fn forward_error_correction_and_concealment_are_heard() {
 #[test]
 fn a_sender_that_falls_silent_on_purpose_does_not_drift() {
     // DTX: half a second of tone, then packets only every 400 ms, as RFC 6716 §2.1.9 describes.
-    let mut encoder = OpusEncoder::new(24_000, false, true);
+    let mut encoder = BrowserEncoder::new(24_000, false, true);
     let mut packets = Vec::new();
     for n in 0..SECONDS * 50 {
         let loud = n % 200 < 50;

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use super::super::{Config, Input, Output, Program, SourceId};
 use crate::Error;
-use crate::audio::codec::{Codecs, Decode, Encode, Frame, UNIT_SAMPLES};
+use crate::audio::codec::{Codecs, Decode, Encode, EncodePacket, Frame, UNIT_SAMPLES};
 
 pub(super) const SOURCE: SourceId = SourceId(1);
 pub(super) const DELAY_NS: i64 = 300_000_000;
@@ -50,6 +50,10 @@ impl Codecs for RampCodecs {
         Ok(Box::new(RampEncoder {
             previous: vec![vec![[0.0; 2]; UNIT_SAMPLES / 64]; 2],
         }))
+    }
+
+    fn opus_encoder(&self, _: u32) -> Result<Box<dyn EncodePacket>, Error> {
+        Ok(Box::new(RampPackets))
     }
 }
 
@@ -117,7 +121,22 @@ impl Encode for RampEncoder {
     }
 }
 
-/// Every 64th sample of a unit of [`RampCodecs`].
+/// A packet holds every 64th frame, undelayed.
+#[derive(Debug)]
+struct RampPackets;
+
+impl EncodePacket for RampPackets {
+    fn encode(&mut self, pcm: &[Frame]) -> Result<Bytes, Error> {
+        let mut out = BytesMut::new();
+        for frame in pcm.iter().step_by(64) {
+            out.put_f32(frame[0]);
+            out.put_f32(frame[1]);
+        }
+        Ok(out.freeze())
+    }
+}
+
+/// Every 64th sample of a unit or packet of [`RampCodecs`].
 pub(super) fn ramp_frames(unit: &AccessUnit) -> Vec<Frame> {
     let value = |at: &[u8]| f32::from_be_bytes(at.try_into().unwrap());
     let frames = unit.data.chunks_exact(8);
@@ -329,6 +348,7 @@ pub(super) struct Published {
     pub(super) audio: Vec<(i64, AccessUnit)>,
     pub(super) keyframe_requests: Vec<(i64, SourceId)>,
     pub(super) cuts: Vec<(i64, SourceId, Timestamp)>,
+    pub(super) live: Vec<(i64, AccessUnit)>,
 }
 
 impl Published {
@@ -343,6 +363,7 @@ impl Published {
             } => {
                 self.cuts.push((now, source, audio_at));
             }
+            Output::LiveSound(unit) => self.live.push((now, unit)),
             Output::RequestKeyframe { source } => self.keyframe_requests.push((now, source)),
         }
     }

@@ -7,15 +7,14 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use media::h264::{Config, nal_type, nal_unit_type};
 
 use crate::sfu::packet::RtpPacket;
+use crate::sfu::packetize::parameter_sets;
 
 /// Most packets before the first slice of a picture.
 const MAX_HELD: usize = 32;
-/// Largest payload that is made here, in bytes: with all headers below an MTU of 1280.
-const MAX_PAYLOAD_BYTES: usize = 1_180;
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 const FU_START: u8 = 0x80;
@@ -97,26 +96,12 @@ impl Gate {
             payloads.any(|payload| nals(payload).any(|nal| nal_unit_type(&nal) == wanted))
         };
         match config {
-            Some(config) if !carried(nal_type::SPS) || !carried(nal_type::PPS) => sets(config),
+            Some(config) if !carried(nal_type::SPS) || !carried(nal_type::PPS) => {
+                parameter_sets(config)
+            }
             Some(_) | None => Vec::new(),
         }
     }
-}
-
-/// The parameter sets in one aggregate, or singly when they are too large for one.
-fn sets(config: &Config) -> Vec<Bytes> {
-    let all = || std::iter::once(&config.sps).chain(&config.pps);
-    let size = 1 + all().map(|set| set.len() + 2).sum::<usize>();
-    if size > MAX_PAYLOAD_BYTES {
-        return all().cloned().collect();
-    }
-    let mut payload = BytesMut::with_capacity(size);
-    payload.put_u8(0x60 | STAP_A);
-    for set in all() {
-        payload.put_u16(u16::try_from(set.len()).unwrap_or(0));
-        payload.put_slice(set);
-    }
-    vec![payload.freeze()]
 }
 
 /// The whole NAL units of a payload; of a fragment, its header and first byte if it is the first.
