@@ -64,14 +64,17 @@ impl AnchorBackend {
 
     /// The SFU's name of a session, if it is in that channel and goes that way.
     async fn session(&self, wanted: &SessionRef) -> Result<sfu::SessionId, Error> {
-        self.find(&wanted.channel).await?;
+        let snapshot = self.snapshot(&wanted.channel).await?;
         let unknown = || Error::NotFound("session");
         let session = wanted.id.as_str().parse().map_err(|_| unknown())?;
         let flow = self.manager.deps().sfu.flow(session).await;
-        let is_meant = flow.is_some_and(|flow| {
-            flow.stream.channel == wanted.channel.as_str()
-                && flow.receives == (wanted.direction == Direction::Play)
-        });
+        let flow = flow.ok_or_else(unknown)?;
+        let is_play = wanted.direction == Direction::Play;
+        // Whom a link brings in publishes elsewhere, and is watched here.
+        let mut people = snapshot.participants.iter();
+        let by_link = || is_play && people.any(|p| p.stream.as_ref() == Some(&flow.stream));
+        let is_here = flow.stream.channel == wanted.channel.as_str() || by_link();
+        let is_meant = is_here && flow.receives == is_play;
         is_meant.then_some(session).ok_or_else(unknown)
     }
 
@@ -323,21 +326,22 @@ impl Backend for AnchorBackend {
     }
 
     async fn play(&self, request: PlayRequest) -> Result<Session, Error> {
-        let snapshot = self.snapshot(&request.channel).await?;
-        let Some(participant) = request.participant else {
-            return Err(Error::NotImplemented(
-                "the program is not available by WHEP in this version: watch by HTTP-FLV or HLS"
-                    .into(),
-            ));
+        let ended = || Error::NotFound("channel");
+        let answer = match request.participant {
+            None => {
+                let handle = self.find(&request.channel).await?;
+                handle.watch(request.offer).await.ok_or_else(ended)?
+            }
+            Some(participant) => {
+                let people = self.snapshot(&request.channel).await?.participants;
+                let by_link = people.into_iter().find(|p| p.id == participant);
+                let key = by_link.and_then(|p| p.stream).unwrap_or_else(|| StreamKey {
+                    channel: request.channel.to_string(),
+                    participant: Some(participant.to_string()),
+                });
+                self.manager.deps().sfu.subscribe(request.offer, key).await
+            }
         };
-        let mut people = snapshot.participants.into_iter();
-        let by_link = people.find(|p| p.id == participant).and_then(|p| p.stream);
-        let key = by_link.unwrap_or_else(|| StreamKey {
-            channel: request.channel.to_string(),
-            participant: participant.to_string(),
-        });
-        let sfu = &self.manager.deps().sfu;
-        let answer = sfu.subscribe(request.offer, key).await;
         let answer = answer.map_err(|error| offer_error(&error))?;
         Ok(Session {
             id: SessionId::new(answer.session.to_string()).map_err(Error::Unprocessable)?,

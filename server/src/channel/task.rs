@@ -5,6 +5,7 @@
 
 mod show;
 mod stage;
+mod viewers;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use signaling::types::{
     ChannelId, DestinationState, EventBody, Invalid, Layout, LayoutName, Participant,
     ParticipantId, ParticipantPatch, SwitchReport,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use super::manager::Deps;
@@ -26,13 +27,14 @@ use super::switch::Mode;
 use super::view;
 use crate::clock;
 use crate::mixer::process::{Event as MixerEvent, Run};
-use crate::sfu::{Answer, Ingress, OfferError, SessionId, StreamKey};
+use crate::sfu::{Answer, Demand, Ingress, OfferError, SessionId, StreamKey};
 
 use show::{Message, Show};
 use stage::Stage;
 
 pub use show::LinkError;
 pub use stage::{Controls, StageView, SwitchError};
+use viewers::Viewers;
 
 /// Requests waiting for the channel.
 const COMMANDS: usize = 64;
@@ -121,6 +123,8 @@ pub struct Snapshot {
     pub program: Option<ProgramView>,
     /// Mode, layout and mixer.
     pub stage: StageView,
+    /// Those who watch the program by WHEP.
+    pub viewers: usize,
 }
 
 /// The program as seen from outside.
@@ -145,6 +149,10 @@ enum Command {
         reply: Reply<Result<Answer, PublishError>>,
     },
     Answered(Answered),
+    Watch {
+        offer: String,
+        reply: Reply<Result<Answer, OfferError>>,
+    },
     Snapshot(Reply<Snapshot>),
     Kick {
         id: String,
@@ -208,6 +216,14 @@ impl Handle {
         })
         .await
         .unwrap_or(Err(PublishError::Ended))
+    }
+
+    /// Lets a viewer of the program in; it is shown from its next keyframe on, as soon as there is a program.
+    ///
+    /// # Errors
+    /// [`OfferError`].
+    pub async fn watch(&self, offer: String) -> Option<Result<Answer, OfferError>> {
+        self.ask(|reply| Command::Watch { offer, reply }).await
     }
 
     /// The channel at this moment.
@@ -305,9 +321,11 @@ pub fn spawn(deps: Deps, setup: Setup, ended: impl FnOnce() + Send + 'static) ->
     };
     let now = clock::now();
     let (stage, mixer) = Stage::new(deps.config.mixer.clone());
+    let (viewers, demand) = Viewers::new(&deps.sfu, setup.id.to_string());
     let task = Task {
         stage,
         show: Show::default(),
+        viewers,
         state: State::new(limits),
         joined_at: HashMap::new(),
         sources: HashMap::new(),
@@ -327,7 +345,7 @@ pub fn spawn(deps: Deps, setup: Setup, ended: impl FnOnce() + Send + 'static) ->
     };
     tokio::spawn(
         async move {
-            task.run(requests, ingress, mixer).await;
+            task.run(requests, ingress, mixer, demand).await;
             ended();
         }
         .instrument(span),
@@ -353,6 +371,7 @@ struct Task {
     state: State,
     stage: Stage,
     show: Show,
+    viewers: Viewers,
     joined_at: HashMap<String, u64>,
     sources: HashMap<SessionId, SourceId>,
     formats: HashMap<SessionId, [Option<CodecConfig>; 2]>,
@@ -377,6 +396,7 @@ impl Task {
         mut requests: mpsc::Receiver<Command>,
         mut ingress: mpsc::Receiver<(SessionId, Ingress)>,
         mut mixer: mpsc::Receiver<(Run, MixerEvent)>,
+        mut demand: watch::Receiver<Demand>,
     ) {
         info!("channel created");
         let mut batch = Vec::with_capacity(INGRESS_BATCH);
@@ -387,6 +407,10 @@ impl Task {
                 _ = ingress.recv_many(&mut batch, INGRESS_BATCH), if !rests => {}
                 Some((run, event)) = mixer.recv() => self.mixer_event(clock::now(), run, event),
                 Some(command) = requests.recv() => self.command(command),
+                Ok(()) = demand.changed() => {
+                    let demand = *demand.borrow_and_update();
+                    self.viewers_need(clock::now(), demand);
+                }
                 () = tokio::time::sleep_until(deadline.into()) => {}
             }
             let now = clock::now();
@@ -405,7 +429,9 @@ impl Task {
                 break;
             }
         }
+        drop(demand);
         self.end().await;
+        self.deps.sfu.end_program(self.viewers.into_feed()).await;
         if let Some(reply) = self.closing {
             let _ = reply.send(());
         }
@@ -421,6 +447,7 @@ impl Task {
             program,
             self.state.poll_timeout(),
             self.stage.poll_timeout(),
+            self.viewers.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -446,6 +473,7 @@ impl Task {
             running.program.handle_timeout(now);
         }
         self.stage_timeouts(now);
+        self.viewers_timeout(now);
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.report_destinations();
@@ -515,6 +543,7 @@ impl Task {
         while let Some(output) = self.running.as_mut().and_then(|r| r.program.poll_output()) {
             match output {
                 ProgramOutput::Unit(unit) => self.publish_unit(unit),
+                ProgramOutput::LiveSound(unit) => self.show_viewers(clock::now(), &unit),
                 ProgramOutput::Cut {
                     source,
                     video_dts,
@@ -534,6 +563,7 @@ impl Task {
     }
 
     fn publish_unit(&mut self, unit: AccessUnit) {
+        self.show_viewers(clock::now(), &unit);
         let Some(running) = &mut self.running else {
             return;
         };
@@ -556,6 +586,7 @@ impl Task {
                 reply,
             } => self.publish(id, role, offer, reply),
             Command::Answered(answered) => self.answered(answered),
+            Command::Watch { offer, reply } => self.watch(offer, reply),
             Command::Snapshot(reply) => drop(reply.send(self.snapshot())),
             Command::Kick { id, reply } => {
                 let result = self.state.handle(clock::now(), Input::Kick(id.clone()));
@@ -612,7 +643,7 @@ impl Task {
         );
         let key = StreamKey {
             channel: self.setup.id.to_string(),
-            participant: id.to_string(),
+            participant: Some(id.to_string()),
         };
         tokio::spawn(async move {
             let result = sfu.publish(offer, sink, Some(key)).await;
@@ -733,6 +764,8 @@ impl Task {
             video_dts: None,
             audio_dts: None,
         });
+        let is_watched = self.viewers.count() > 0;
+        self.feed(now, ProgramInput::LiveSound(is_watched));
         // Guests may have come before the host.
         let waiting: Vec<(SessionId, SourceId)> = self
             .sources
@@ -889,6 +922,7 @@ impl Task {
             stage: self.stage.view(),
             links: self.show.members().cloned().collect(),
             show: self.show.owner().cloned(),
+            viewers: self.viewers.count(),
             participants: participants.collect(),
             targets: self.setup.destinations.clone(),
             destinations,

@@ -60,15 +60,18 @@ fn viewers(snapshot: &Snapshot, deps: &Deps) -> Viewers {
         .origin
         .as_ref()
         .and_then(|origin| origin.stream(snapshot.id.as_str()));
-    let Some(viewers) = stream.map(|stream| stream.viewers) else {
-        return Viewers::default();
-    };
-    let (flv, ws_flv, hls) = (count(viewers.flv), count(viewers.ws), count(viewers.hls));
+    let (flv, ws_flv, hls) = stream.map_or((0, 0, 0), |stream| {
+        let viewers = stream.viewers;
+        (count(viewers.flv), count(viewers.ws), count(viewers.hls))
+    });
+    let whep = count(snapshot.viewers);
+    let total = [flv, ws_flv, hls, whep].into_iter();
     Viewers {
-        total: flv.saturating_add(ws_flv).saturating_add(hls),
+        total: total.fold(0, u32::saturating_add),
         flv,
         ws_flv,
         hls,
+        whep,
         ..Viewers::default()
     }
 }

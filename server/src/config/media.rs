@@ -19,6 +19,8 @@ pub struct Program {
     pub aac_bitrate_kbps: u32,
     /// A little better sound for twice the CPU of the encoder.
     pub aac_afterburner: bool,
+    /// Opus bit rate for viewers by WHEP.
+    pub opus_bitrate_kbps: u32,
 }
 
 /// The RTMP publisher.
@@ -51,6 +53,7 @@ impl Default for Program {
             delay_ms: 300,
             aac_bitrate_kbps: 128,
             aac_afterburner: false,
+            opus_bitrate_kbps: 96,
         }
     }
 }
@@ -79,6 +82,7 @@ impl Program {
             program_delay: Duration::from_millis(self.delay_ms),
             aac_bitrate_bps: self.aac_bitrate_kbps.saturating_mul(1_000),
             aac_afterburner: self.aac_afterburner,
+            opus_bitrate_bps: self.opus_bitrate_kbps.saturating_mul(1_000),
         }
     }
 }
@@ -111,6 +115,7 @@ impl WebRtc {
             external_ips: self.external_ips.clone(),
             max_sessions: self.max_sessions,
             max_subscribers_per_channel: self.max_subscribers_per_channel,
+            max_viewers_per_channel: self.max_viewers_per_channel,
             session_timeout_ms: self.session_timeout_ms,
             keyframe_interval_ms: self.keyframe_interval_ms,
             start_bitrate_kbps: self.start_bitrate_kbps,

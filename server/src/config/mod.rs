@@ -86,6 +86,9 @@ pub struct WebRtc {
     pub max_sessions: usize,
     /// WHEP sessions of one channel's participants at once: n participants who all see each other need n·(n − 1).
     pub max_subscribers_per_channel: usize,
+    /// Viewers of one channel's program by WHEP at once. Viewers of all channels together get three quarters of
+    /// `max_sessions`.
+    pub max_viewers_per_channel: usize,
     /// A session that is silent for so long is over.
     pub session_timeout_ms: u64,
     /// Keyframes are asked for this often.
@@ -191,6 +194,7 @@ impl Default for WebRtc {
             external_ips: Vec::new(),
             max_sessions: 500,
             max_subscribers_per_channel: 256,
+            max_viewers_per_channel: 200,
             session_timeout_ms: 10_000,
             keyframe_interval_ms: 2_000,
             start_bitrate_kbps: 2_500,
@@ -377,6 +381,12 @@ impl Config {
         if !(32..=320).contains(&self.program.aac_bitrate_kbps) {
             return invalid(
                 "program.aac_bitrate_kbps",
+                "it must be between 32 and 320".into(),
+            );
+        }
+        if !(32..=320).contains(&self.program.opus_bitrate_kbps) {
+            return invalid(
+                "program.opus_bitrate_kbps",
                 "it must be between 32 and 320".into(),
             );
         }

@@ -17,6 +17,8 @@ pub struct Config {
     /// Subscribers of one channel's participants together; beyond it offers are refused with
     /// [`super::OfferError::ChannelFull`].
     pub max_subscribers_per_channel: usize,
+    /// Viewers of one channel's program; beyond it offers are refused with [`super::OfferError::ChannelFull`].
+    pub max_viewers_per_channel: usize,
     /// How long subscribers wait for a participant whose connection broke, before they are closed.
     pub stream_resume_timeout_ms: u64,
     /// How long a session may stay half-open.
@@ -45,6 +47,7 @@ impl Default for Config {
             max_sessions: 500,
             max_half_open: 200,
             max_subscribers_per_channel: 256,
+            max_viewers_per_channel: 200,
             stream_resume_timeout_ms: 10_000,
             half_open_timeout_ms: 15_000,
             session_timeout_ms: 10_000,

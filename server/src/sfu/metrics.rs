@@ -16,6 +16,14 @@ pub fn describe_metrics() {
         "anchornet_sfu_subscribers",
         "WebRTC sessions that receive, half-open ones included"
     );
+    describe_gauge!(
+        "anchornet_sfu_program_viewers",
+        "Those of them that receive a channel's program"
+    );
+    describe_counter!(
+        "anchornet_sfu_program_drops_total",
+        "Units of a program not sent to its viewers because the media thread was busy"
+    );
     describe_counter!(
         "anchornet_sfu_forwarded_packets_total",
         "Media packets sent to subscribers, repetitions not counted"
@@ -98,6 +106,15 @@ pub(super) fn sessions(all: usize, half_open: usize, subscribers: usize) {
     gauge!("anchornet_sfu_sessions").set(number(all));
     gauge!("anchornet_sfu_half_open_sessions").set(number(half_open));
     gauge!("anchornet_sfu_subscribers").set(number(subscribers));
+}
+
+pub(super) fn viewers(count: usize) {
+    let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    gauge!("anchornet_sfu_program_viewers").set(count);
+}
+
+pub(super) fn program_drop() {
+    counter!("anchornet_sfu_program_drops_total").increment(1);
 }
 
 pub(super) fn unroutable(count: u64) {

@@ -1,4 +1,5 @@
-//! WebRTC: WHIP offers in, access units on the anchor's clock out; WHEP offers in, a participant's packets out.
+//! WebRTC: WHIP offers in, access units on the anchor's clock out; WHEP offers in, the packets of a participant or of the
+//! program out.
 //!
 //! One UDP socket and one media thread serve every session. [`Sfu`] is a handle to that thread; it never blocks and
 //! never panics when the thread is gone. The WebRTC engine is named only in `engine`, the socket only in
@@ -20,8 +21,10 @@ mod ingest;
 mod ingress_clock;
 mod metrics;
 mod packet;
+mod packetize;
 mod path;
 mod policer;
+mod program;
 mod receive;
 mod sdp;
 mod session;
@@ -35,7 +38,7 @@ use std::sync::Arc;
 use std::thread;
 
 use ::media::Clock;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use self::delivery::Delivery;
@@ -49,6 +52,8 @@ use self::table::Table;
 
 pub use config::Config;
 pub use metrics::describe_metrics;
+pub(crate) use packetize::h264_payloads;
+pub use program::{Demand, ProgramFeed, ProgramLink};
 pub use types::{
     Answer, CloseReason, Ingress, OfferError, PatchError, Patched, SessionFlow, SessionId,
     SessionStats, StreamKey, StreamStats,
@@ -142,7 +147,48 @@ impl Sfu {
     /// # Errors
     /// [`OfferError`], among them [`OfferError::UnknownStream`]; nothing is left behind then.
     pub async fn subscribe(&self, offer: String, key: StreamKey) -> Result<Answer, OfferError> {
-        counted(self.accept_subscriber(&offer, key).await)
+        let play = self.play(&offer, |id, session, reply| Command::Subscribe {
+            id,
+            session,
+            key,
+            reply,
+        });
+        counted(play.await)
+    }
+
+    /// A way for the program of a channel to its viewers, and what they need.
+    #[must_use]
+    pub fn program(&self, channel: String) -> (ProgramFeed, watch::Receiver<Demand>) {
+        let (demand, needs) = watch::channel(Demand::default());
+        let link = ProgramLink {
+            id: SessionId(Uuid::new_v4()),
+            key: StreamKey {
+                channel,
+                participant: None,
+            },
+            demand: Arc::new(demand),
+        };
+        (ProgramFeed::new(link, self.commands.clone()), needs)
+    }
+
+    /// Accepts a WHEP offer for a program: what its [`ProgramFeed`] takes goes out from the next keyframe on.
+    ///
+    /// # Errors
+    /// [`OfferError`]: [`OfferError::UnknownStream`] when the channel has ended; nothing is left behind then.
+    pub async fn watch(&self, offer: String, link: ProgramLink) -> Result<Answer, OfferError> {
+        let play = self.play(&offer, |id, session, reply| Command::Watch {
+            id,
+            session,
+            link,
+            reply,
+        });
+        counted(play.await)
+    }
+
+    /// The program of a channel has ended: its viewers are told. Nobody is let in once the receiver of its demand is gone.
+    pub async fn end_program(&self, feed: ProgramFeed) {
+        let id = feed.link().id;
+        let _ = self.send(Command::EndProgram { id }).await;
     }
 
     fn parse(&self, offer: &str, direction: Direction) -> Result<Offer, OfferError> {
@@ -206,7 +252,15 @@ impl Sfu {
         Ok(answer)
     }
 
-    async fn accept_subscriber(&self, offer: &str, key: StreamKey) -> Result<Answer, OfferError> {
+    async fn play(
+        &self,
+        offer: &str,
+        command: impl FnOnce(
+            SessionId,
+            Box<Session>,
+            oneshot::Sender<Result<(), OfferError>>,
+        ) -> Command,
+    ) -> Result<Answer, OfferError> {
         let offer = self.parse(offer, Direction::Play)?;
         let Shared {
             config,
@@ -219,13 +273,8 @@ impl Sfu {
             .map_err(|error| OfferError::Engine(error.to_string()))?;
         let id = SessionId(Uuid::new_v4());
         let answer = self.answer(id, &session, Some(streams));
-        self.take_up(|reply| Command::Subscribe {
-            id,
-            session: Box::new(session),
-            key,
-            reply,
-        })
-        .await?;
+        self.take_up(|reply| command(id, Box::new(session), reply))
+            .await?;
         Ok(answer)
     }
 

@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::config::Config;
 use super::delivery::Delivery;
+use super::packet::Relayed;
+use super::program::ProgramLink;
 use super::sdp::Credentials;
 use super::sdp::fragment::Fragment;
 use super::session::Session;
@@ -48,6 +50,21 @@ pub(super) enum Command {
         key: StreamKey,
         reply: oneshot::Sender<Result<(), OfferError>>,
     },
+    /// Take up a viewer.
+    Watch {
+        id: SessionId,
+        session: Box<Session>,
+        /// Of this.
+        link: ProgramLink,
+        reply: oneshot::Sender<Result<(), OfferError>>,
+    },
+    /// Send a unit of a program to its viewers.
+    Program {
+        id: SessionId,
+        packets: Vec<Relayed>,
+    },
+    /// Send its viewers away.
+    EndProgram { id: SessionId },
     /// Which stream does a session publish or receive?
     Flow {
         id: SessionId,
@@ -153,6 +170,15 @@ pub(super) async fn run(
                     let _ = reply.send(());
                     return Ok(());
                 }
+                Some(Command::Program { id, packets }) => {
+                    for packet in packets {
+                        table.relay(now(), id, packet);
+                        // One packet goes out to many.
+                        if table.is_backlogged() {
+                            wire.send(&mut table);
+                        }
+                    }
+                }
                 Some(command) => handle(&mut table, command),
                 None => {
                     table.close_all(now(), CloseReason::Shutdown);
@@ -192,6 +218,15 @@ fn handle(table: &mut Table, command: Command) {
         } => {
             let _ = reply.send(table.open_subscriber(now(), id, *session, key));
         }
+        Command::Watch {
+            id,
+            session,
+            link,
+            reply,
+        } => {
+            let _ = reply.send(table.open_viewer(now(), id, *session, link));
+        }
+        Command::EndProgram { id } => table.end_program(now(), id),
         Command::Flow { id, reply } => {
             let _ = reply.send(table.flow(id));
         }
@@ -212,7 +247,8 @@ fn handle(table: &mut Table, command: Command) {
         Command::Stats { id, reply } => {
             let _ = reply.send(table.stats(now(), id));
         }
-        Command::Shutdown { reply } => drop(reply),
+        // The loop serves these itself.
+        Command::Program { .. } | Command::Shutdown { .. } => {}
     }
 }
 

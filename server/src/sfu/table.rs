@@ -12,9 +12,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use tokio::sync::watch;
 
 use self::feeds::Feeds;
 
@@ -23,6 +25,7 @@ use super::delivery::Delivery;
 use super::demux::{Datagram, Routes, binding_response, classify};
 use super::metrics;
 use super::packet::Relayed;
+use super::program::{Demand, ProgramLink};
 use super::sdp::Credentials;
 use super::sdp::fragment::{self, Fragment};
 use super::session::{Output, Session, Totals};
@@ -36,6 +39,8 @@ const TICK: Duration = Duration::from_millis(2);
 const FAR: Duration = Duration::from_secs(2 * 86_400);
 /// Most datagrams that wait to be sent; the oldest are dropped, as a router would.
 const MAX_TRANSMITS: usize = 4_096;
+/// One in so many sessions is for broadcasters and those who watch them, not for viewers of programs.
+const BROADCASTERS_SHARE: usize = 4;
 /// Datagrams with media that may wait for [`Table::settle`].
 const MAX_UNSETTLED: usize = 64;
 
@@ -69,6 +74,7 @@ impl Entry {
 pub(super) struct Table {
     limits: (usize, usize),
     max_subscribers_per_channel: usize,
+    max_viewers_per_channel: usize,
     /// How long subscribers wait for a participant whose connection broke.
     patience: Duration,
     candidates: Vec<SocketAddr>,
@@ -76,6 +82,8 @@ pub(super) struct Table {
     half_open: BTreeMap<u64, SessionId>,
     routes: Routes,
     feeds: Feeds,
+    /// Programs that somebody watches: publishers without a session.
+    programs: HashMap<SessionId, Arc<watch::Sender<Demand>>>,
     /// Packets on their way from publishers to subscribers; empty when a call returns.
     relays: VecDeque<(SessionId, Relayed)>,
     /// Subscribers who need a keyframe; empty when a call returns.
@@ -97,12 +105,14 @@ impl Table {
         Self {
             limits: (config.max_sessions, config.max_half_open),
             max_subscribers_per_channel: config.max_subscribers_per_channel,
+            max_viewers_per_channel: config.max_viewers_per_channel,
             patience: Duration::from_millis(config.stream_resume_timeout_ms),
             candidates,
             entries: HashMap::new(),
             half_open: BTreeMap::new(),
             routes: Routes::default(),
             feeds: Feeds::default(),
+            programs: HashMap::new(),
             relays: VecDeque::new(),
             wishes: Vec::new(),
             has_gone: false,
@@ -153,6 +163,77 @@ impl Table {
         // Somebody may have made room for it.
         self.settle(now);
         Ok(())
+    }
+
+    /// Takes up a viewer of a program.
+    pub(super) fn open_viewer(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        session: Session,
+        link: ProgramLink,
+    ) -> Result<(), OfferError> {
+        if link.demand.is_closed() {
+            return Err(OfferError::UnknownStream);
+        }
+        let limit = self.max_viewers_per_channel;
+        if self.feeds.subscribers_of(&link.key) >= limit {
+            return Err(OfferError::ChannelFull { limit });
+        }
+        // Viewers have other ways to watch, broadcasters have no other way in.
+        let (max_sessions, _) = self.limits;
+        let limit = max_sessions - max_sessions / BROADCASTERS_SHARE;
+        if self.entries.len() >= limit {
+            return Err(OfferError::Full { limit });
+        }
+        self.open(now, id, session, None)?;
+        if !self.programs.contains_key(&link.id) {
+            let replaced = self.feeds.source_of(&link.key);
+            self.feeds.add_publisher(link.key.clone(), link.id);
+            self.feeds.connect(link.id);
+            self.programs.insert(link.id, link.demand);
+            // A channel that came to a bad end.
+            if let Some(replaced) = replaced {
+                self.programs.remove(&replaced);
+                self.feeds.remove(now, replaced, None);
+            }
+        }
+        self.feeds.add_subscriber(link.key.clone(), id);
+        self.count_viewers(now, &link.key);
+        // Somebody may have made room for it.
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Takes a packet of the program `from` to its viewers.
+    pub(super) fn relay(&mut self, now: Instant, from: SessionId, packet: Relayed) {
+        self.relays.push_back((from, packet));
+        self.settle(now);
+    }
+
+    /// A program has ended, and its viewers with it.
+    pub(super) fn end_program(&mut self, now: Instant, id: SessionId) {
+        if self.programs.remove(&id).is_some() {
+            self.feeds.remove(now, id, None);
+            self.has_gone = true;
+            self.settle(now);
+        }
+    }
+
+    /// Tells a program how many watch it; one that nobody watches is forgotten.
+    fn count_viewers(&mut self, now: Instant, key: &StreamKey) {
+        let Some(id) = self.feeds.source_of(key) else {
+            return;
+        };
+        let Some(demand) = self.programs.get(&id) else {
+            return;
+        };
+        let viewers = self.feeds.subscribers_of(key);
+        demand.send_modify(|demand| demand.viewers = viewers);
+        if viewers == 0 {
+            self.programs.remove(&id);
+            self.feeds.remove(now, id, None);
+        }
     }
 
     /// Takes up a session; the oldest half-open one goes when there is no room.
@@ -352,6 +433,7 @@ impl Table {
     pub(super) fn publish_metrics(&mut self) {
         let subscribers = self.feeds.subscribers();
         metrics::sessions(self.entries.len(), self.half_open.len(), subscribers);
+        metrics::viewers(self.feeds.viewers());
         metrics::unroutable(std::mem::take(&mut self.unroutable));
         for entry in self.entries.values_mut() {
             entry.publish_totals();
@@ -460,7 +542,12 @@ impl Table {
                 }
             }
             for subscriber in std::mem::take(&mut self.wishes) {
-                if let Some(source) = self.feeds.source(subscriber) {
+                let Some(source) = self.feeds.source(subscriber) else {
+                    continue;
+                };
+                if let Some(demand) = self.programs.get(&source) {
+                    demand.send_modify(|demand| demand.keyframes += 1);
+                } else {
                     self.drive(now, source, |session| session.request_keyframe(now));
                 }
             }
@@ -515,8 +602,12 @@ impl Table {
             CloseReason::PeerClosed | CloseReason::Timeout | CloseReason::Failed
         );
         let siblings = self.feeds.publishers(id);
+        let key = self.feeds.key(id).cloned();
         self.has_gone = true;
         self.feeds.remove(now, id, broke.then_some(self.patience));
+        if let Some(key) = key {
+            self.count_viewers(now, &key);
+        }
         if let Some((sibling, _)) = siblings.iter().find(|(sibling, _)| *sibling != id) {
             self.update_relaying(*sibling);
         }
@@ -542,5 +633,7 @@ impl Table {
 mod forward_tests;
 #[cfg(test)]
 mod live_tests;
+#[cfg(test)]
+mod program_tests;
 #[cfg(test)]
 mod tests;

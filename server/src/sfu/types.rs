@@ -30,23 +30,23 @@ impl std::str::FromStr for SessionId {
     }
 }
 
-/// What a participant publishes, whichever session carries it at the moment: subscribers hold on to this.
+/// What a participant publishes, whichever session carries it at the moment, or a channel's program: subscribers hold on
+/// to this.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamKey {
     /// The channel.
     pub channel: String,
-    /// The participant, unique in the channel.
-    pub participant: String,
+    /// The participant, unique in the channel; `None` is the program.
+    pub participant: Option<String>,
 }
 
 impl fmt::Display for StreamKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.channel, self.participant)
+        let participant = self.participant.as_deref();
+        write!(f, "{}/{}", self.channel, participant.unwrap_or_default())
     }
 }
 
-/// The answer to an accepted offer.
-#[derive(Clone, Debug, PartialEq, Eq)]
 /// What a session has to do with a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionFlow {
@@ -56,6 +56,8 @@ pub struct SessionFlow {
     pub receives: bool,
 }
 
+/// The answer to an accepted offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The new session.
     pub session: SessionId,
@@ -141,7 +143,7 @@ pub enum OfferError {
     /// Nobody publishes under this key.
     #[error("nobody publishes there")]
     UnknownStream,
-    /// The channel has as many subscribers as it may.
+    /// The channel, or its program, has as many subscribers as it may.
     #[error("all {limit} subscriber sessions of this channel are taken")]
     ChannelFull {
         /// The limit of the channel.

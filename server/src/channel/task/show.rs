@@ -354,7 +354,7 @@ impl Task {
         let own = self.setup.id.clone();
         let key = self.show.stream(session).cloned().unwrap_or(StreamKey {
             channel: own.to_string(),
-            participant: id.clone(),
+            participant: Some(id.clone()),
         });
         // A member is called by its name; the owner's people by theirs, behind the owner's.
         let name = match self.show.owner {

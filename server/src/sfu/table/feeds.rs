@@ -129,10 +129,30 @@ impl Feeds {
             .collect()
     }
 
-    /// Subscribers of a channel.
+    /// The session that feeds a stream.
+    pub(super) fn source_of(&self, key: &StreamKey) -> Option<SessionId> {
+        self.feeds.get(key)?.source()
+    }
+
+    /// Subscribers of a channel's participants.
     pub(super) fn subscribers_in(&self, channel: &str) -> usize {
-        let feeds = self.feeds.iter().filter(|(key, _)| key.channel == channel);
+        let is_here = |key: &StreamKey| key.channel == channel && key.participant.is_some();
+        let feeds = self.feeds.iter().filter(|(key, _)| is_here(key));
         feeds.map(|(_, feed)| feed.subscribers.len()).sum()
+    }
+
+    /// Subscribers of a stream.
+    pub(super) fn subscribers_of(&self, key: &StreamKey) -> usize {
+        self.feeds.get(key).map_or(0, |feed| feed.subscribers.len())
+    }
+
+    /// Subscribers of all programs.
+    pub(super) fn viewers(&self) -> usize {
+        let programs = self
+            .feeds
+            .iter()
+            .filter(|(key, _)| key.participant.is_none());
+        programs.map(|(_, feed)| feed.subscribers.len()).sum()
     }
 
     /// Subscribers of all channels.
@@ -173,7 +193,7 @@ mod tests {
     fn key() -> StreamKey {
         StreamKey {
             channel: "demo".into(),
-            participant: "ann".into(),
+            participant: Some("ann".into()),
         }
     }
 

@@ -19,17 +19,18 @@ use crate::sfu::engine::peer::Peer;
 use crate::sfu::engine::viewer::{Seen, Viewer};
 use crate::sfu::ingress_clock::Media;
 use crate::sfu::packet::Outgoing;
+use crate::sfu::program::ProgramLink;
 use crate::sfu::sdp::answer::{Local, Streams, render};
 use crate::sfu::sdp::{Direction, Offer};
 use crate::sfu::session::Session;
 use crate::sfu::types::{CloseReason, Ingress, OfferError, SessionId, StreamKey};
 
 const MS: Duration = Duration::from_millis(1);
-const SPS: &[u8] = &[
+pub(super) const SPS: &[u8] = &[
     0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01,
     0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2e, 0x48,
 ];
-const PPS: &[u8] = &[0x68, 0xcb, 0x83, 0xcb, 0x20];
+pub(super) const PPS: &[u8] = &[0x68, 0xcb, 0x83, 0xcb, 0x20];
 const STREAMS: Streams = Streams {
     video: Seed {
         ssrc: 100,
@@ -49,10 +50,10 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-fn key() -> StreamKey {
+pub(super) fn key() -> StreamKey {
     StreamKey {
         channel: "demo".into(),
-        participant: "ann".into(),
+        participant: Some("ann".into()),
     }
 }
 
@@ -69,25 +70,25 @@ struct Publisher {
     pictures: u32,
 }
 
-struct Subscriber {
+pub(super) struct Subscriber {
     peer: Viewer,
     address: SocketAddr,
-    seen: Seen,
+    pub(super) seen: Seen,
     /// Reads and answers.
-    alive: bool,
+    pub(super) alive: bool,
 }
 
-struct World {
-    now: Instant,
+pub(super) struct World {
+    pub(super) now: Instant,
     clock: Clock,
     config: Config,
     identity: Identity,
-    table: Table,
+    pub(super) table: Table,
     sink: Sink,
     source: mpsc::Receiver<(SessionId, Ingress)>,
     closed: Vec<(SessionId, CloseReason)>,
     publishers: Vec<Publisher>,
-    subscribers: Vec<Subscriber>,
+    pub(super) subscribers: Vec<Subscriber>,
     wire: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     sent: u64,
     sessions: u16,
@@ -96,7 +97,7 @@ struct World {
 const SERVER: u16 = 8_189;
 
 impl World {
-    fn new(config: Config) -> Self {
+    pub(super) fn new(config: Config) -> Self {
         #[expect(clippy::disallowed_methods, reason = "any origin will do in a test")]
         let now = Instant::now();
         let (sink, source) = mpsc::channel(100_000);
@@ -137,7 +138,7 @@ impl World {
     }
 
     /// Lets a publisher in; its index.
-    fn publish(&mut self) -> usize {
+    pub(super) fn publish(&mut self) -> usize {
         let (id, address) = self.next();
         let (mut peer, offer) = Peer::offer(self.now, address);
         let offer = Offer::parse(&offer, Direction::Publish).expect("accepted");
@@ -160,7 +161,20 @@ impl World {
         self.publishers.len() - 1
     }
 
-    fn subscribe(&mut self) -> Result<usize, OfferError> {
+    pub(super) fn subscribe(&mut self) -> Result<usize, OfferError> {
+        self.play(|table, now, id, session| table.open_subscriber(now, id, session, key()))
+    }
+
+    /// Lets a viewer of a program in.
+    pub(super) fn watch(&mut self, link: &ProgramLink) -> Result<usize, OfferError> {
+        let link = link.clone();
+        self.play(|table, now, id, session| table.open_viewer(now, id, session, link))
+    }
+
+    fn play(
+        &mut self,
+        open: impl FnOnce(&mut Table, Instant, SessionId, Session) -> Result<(), OfferError>,
+    ) -> Result<usize, OfferError> {
         let (id, address) = self.next();
         let (mut peer, offer) = Viewer::offer(self.now, address);
         let offer = Offer::parse(&offer, Direction::Play)?;
@@ -174,7 +188,7 @@ impl World {
         )
         .expect("accepted");
         peer.accept_answer(self.now, self.answer(&session, Some(STREAMS)));
-        self.table.open_subscriber(self.now, id, session, key())?;
+        open(&mut self.table, self.now, id, session)?;
         self.subscribers.push(Subscriber {
             peer,
             address,
@@ -185,13 +199,17 @@ impl World {
     }
 
     /// Lets `ms` pass; `lose` decides about datagrams by source and destination.
-    fn run(&mut self, ms: u32, lose: &mut impl FnMut(SocketAddr, SocketAddr, &[u8]) -> bool) {
+    pub(super) fn run(
+        &mut self,
+        ms: u32,
+        lose: &mut impl FnMut(SocketAddr, SocketAddr, &[u8]) -> bool,
+    ) {
         for _ in 0..ms {
             self.step(lose);
         }
     }
 
-    fn step(&mut self, lose: &mut impl FnMut(SocketAddr, SocketAddr, &[u8]) -> bool) {
+    pub(super) fn step(&mut self, lose: &mut impl FnMut(SocketAddr, SocketAddr, &[u8]) -> bool) {
         self.now += MS;
         let now = self.now;
         while let Some(entry) = self.wire.first_entry().filter(|e| e.key().0 <= now) {
@@ -251,7 +269,7 @@ impl World {
         panic!("never: {what}");
     }
 
-    fn media(&self, subscriber: usize, ssrc: u32) -> Vec<&Outgoing> {
+    pub(super) fn media(&self, subscriber: usize, ssrc: u32) -> Vec<&Outgoing> {
         let packets = self.subscribers[subscriber].seen.packets.iter();
         packets
             .map(|(_, packet)| packet)
@@ -304,12 +322,12 @@ impl Publisher {
     }
 }
 
-fn lossless() -> impl FnMut(SocketAddr, SocketAddr, &[u8]) -> bool {
+pub(super) fn lossless() -> impl FnMut(SocketAddr, SocketAddr, &[u8]) -> bool {
     |_, _, _| false
 }
 
 /// Numbers without a hole, timestamps that never go back.
-fn assert_continuous(packets: &[&Outgoing]) {
+pub(super) fn assert_continuous(packets: &[&Outgoing]) {
     for pair in packets.windows(2) {
         assert_eq!(pair[0].sequence.wrapping_add(1), pair[1].sequence);
         let step = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
