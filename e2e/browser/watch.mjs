@@ -1,6 +1,6 @@
 // Watches a channel on the project's own watch page and reports what a viewer saw and heard.
 //
-// Usage: node watch.mjs WATCH_URL flv|hls SECONDS
+// Usage: node watch.mjs WATCH_URL flv|hls|webrtc SECONDS
 // Says {"event":"playing"} once the picture moves, {"event":"report",…} after SECONDS of judging, then ends.
 
 import { readFileSync } from "node:fs";
@@ -18,6 +18,8 @@ try {
   await page.goto(url);
   await page.waitForFunction(() => window.anchornet?.page === "watch", undefined, { timeout: 10_000 });
   await page.evaluate((kind) => window.anchornet.setPlayer(kind), player);
+  // The sound of a stream is taken from the stream, once it is there.
+  await page.waitForFunction((kind) => kind !== "webrtc" || window.anchornet.video.srcObject, player);
   await page.evaluate(here("page-probe.js"));
   await page.evaluate((source) => {
     const worklet = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));

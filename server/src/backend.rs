@@ -72,7 +72,7 @@ impl AnchorBackend {
         let is_play = wanted.direction == Direction::Play;
         // Whom a link brings in publishes elsewhere, and is watched here.
         let mut people = snapshot.participants.iter();
-        let by_link = || is_play && people.any(|p| p.stream.as_ref() == Some(&flow.stream));
+        let mut by_link = || is_play && people.any(|p| p.stream.as_ref() == Some(&flow.stream));
         let is_here = flow.stream.channel == wanted.channel.as_str() || by_link();
         let is_meant = is_here && flow.receives == is_play;
         is_meant.then_some(session).ok_or_else(unknown)

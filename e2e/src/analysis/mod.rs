@@ -4,6 +4,7 @@ pub mod align;
 pub mod codec;
 pub mod decode;
 pub mod pictures;
+pub mod rtp;
 pub mod splice;
 pub mod sync;
 pub mod tone;

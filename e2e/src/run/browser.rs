@@ -49,6 +49,8 @@ pub struct Moment {
 pub struct Frame {
     /// Its drawn number; `None` when it could not be read.
     pub number: Option<u32>,
+    /// When it was shown, on the page's clock, in milliseconds.
+    pub now: f64,
 }
 
 /// An event of the player.
@@ -134,7 +136,7 @@ impl Browser {
         Self::start("talk.mjs", &[studio, whep, &seconds.to_string()])
     }
 
-    /// Opens the watch page at `url` with a player (`flv` or `hls`) and judges `seconds` of playback.
+    /// Opens the watch page at `url` with a player (`flv`, `hls` or `webrtc`) and judges `seconds` of playback.
     ///
     /// # Errors
     /// When Chromium is missing.

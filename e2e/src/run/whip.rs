@@ -75,6 +75,17 @@ pub fn aiortc_viewer(url: &str, seconds: u32) -> anyhow::Result<Process> {
     Process::start("aiortc viewer", &mut command)
 }
 
+/// Records what aiortc sees and hears at a WHEP URL, into `folder`, until it is told to stop.
+///
+/// # Errors
+/// When aiortc is missing.
+pub fn aiortc_recorder(url: &str, folder: &Path) -> anyhow::Result<Process> {
+    let script = crate::workspace().join("e2e/clients/aiortc_record.py");
+    let mut command = Command::new(tools::python()?);
+    command.arg(script).arg(url).arg(folder);
+    Process::start("aiortc recorder", &mut command)
+}
+
 /// The prefix of a command that runs GStreamer with its whipsink plugin; `None` when that plugin has not been built.
 ///
 /// # Errors

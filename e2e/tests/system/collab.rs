@@ -26,8 +26,8 @@ use crate::support::{Recording, SOON, largest_step_ms, median, samples};
 /// Toggles there and back; `ANCHORNET_TOGGLES` sets another number.
 const TOGGLES: usize = 200;
 /// Length of the clips; they are sent in a loop.
-const CLIP_S: u32 = 60;
-const FPS: u32 = 30;
+pub(crate) const CLIP_S: u32 = 60;
+pub(crate) const FPS: u32 = 30;
 
 pub(crate) fn host_clip() -> anyhow::Result<PathBuf> {
     clip::clip(&Clip {
@@ -50,15 +50,15 @@ pub(crate) fn guest_clip() -> anyhow::Result<PathBuf> {
 }
 
 /// A show with a host and a guest, in a layout that leaves the host's picture where it is alone.
-struct Show {
-    anchor: Anchor,
+pub(crate) struct Show {
+    pub(crate) anchor: Anchor,
     viewer: FlvViewer,
     host: Process,
     guest: Process,
 }
 
 impl Show {
-    async fn start(options: Options, destinations: &[String]) -> anyhow::Result<Self> {
+    pub(crate) async fn start(options: Options, destinations: &[String]) -> anyhow::Result<Self> {
         // What is judged is what viewers see and hear. A machine that stands still for a moment shall not be.
         let options = options
             .set("mixer", "latency_ms = 600")
@@ -104,7 +104,7 @@ impl Show {
     }
 
     /// Switches, and gives how long the answer says it took.
-    async fn switch(&self, mode: &str) -> anyhow::Result<f64> {
+    pub(crate) async fn switch(&self, mode: &str) -> anyhow::Result<f64> {
         let (status, answer) = self.anchor.switch("demo", mode).await?;
         ensure!(
             status == 200 && answer["mode"] == mode && answer["changed"] == true,

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use e2e::analysis::pictures::follow;
+use e2e::analysis::{rtp, sync, tone};
 use e2e::clip::{self, Clip};
-use e2e::run::anchor::Anchor;
+use e2e::run::anchor::{Anchor, Options};
 use e2e::run::browser::Browser;
-use e2e::run::process::Process;
+use e2e::run::process::{Process, report};
 use e2e::run::{eventually, rude, whip};
 use serde_json::Value;
 
-use crate::support::SOON;
+use crate::collab::{CLIP_S, FPS, Show};
+use crate::support::{SOON, median, samples};
 
 const SECONDS: u32 = 12;
 
@@ -126,5 +128,188 @@ async fn what_cannot_be_watched_is_refused_in_clear_words() -> anyhow::Result<()
     )
     .await?;
     ensure!(status == 404, "{problem}");
+    Ok(())
+}
+
+/// Waits until the recorder has said something.
+async fn said(recorder: &Process, what: &str) -> anyhow::Result<()> {
+    eventually(what, SOON, async || {
+        let said = recorder.output();
+        ensure!(said.iter().any(|line| line.starts_with(what)), "not yet");
+        Ok(())
+    })
+    .await
+    .map_err(|error| error.context(recorder.tail()))
+}
+
+/// How the drawn numbers of a clip that is sent in a loop go on: skipped and repeated ones. None may step back.
+fn assert_advances(numbers: impl Iterator<Item = Option<u32>>) -> anyhow::Result<(usize, usize)> {
+    let frames = CLIP_S * FPS;
+    let (mut skipped, mut repeated) = (0, 0);
+    let mut last: Option<u32> = None;
+    for (at, number) in numbers.enumerate() {
+        let number = number.with_context(|| format!("picture {at} is unreadable"))?;
+        if let Some(last) = last {
+            let step = (number + frames - last) % frames;
+            ensure!(step <= 2, "picture {at} shows {number} after {last}");
+            skipped += usize::from(step == 2);
+            repeated += usize::from(step == 0);
+        }
+        last = Some(number);
+    }
+    Ok((skipped, repeated))
+}
+
+/// The program by WebRTC, judged by an independent receiver to the sample.
+#[tokio::test]
+async fn viewers_in_real_time_do_not_notice_ten_toggles() -> anyhow::Result<()> {
+    let show = Show::start(Options::default(), &[]).await?;
+    let folder = tempfile::tempdir()?;
+    let url = show.anchor.url("/whep/demo");
+    let mut viewer = whip::aiortc_recorder(&url, folder.path())?;
+    said(&viewer, "playing").await?;
+    let channel = show.anchor.get("/api/v1/channels/demo").await?;
+    ensure!(channel["viewers"]["whep"] == 1, "{channel}");
+    // Receivers find the length of their jitter buffers.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for _ in 0..5 {
+        for mode in ["collab", "solo"] {
+            show.switch(mode).await?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    let ended = viewer.stop(SOON).await?;
+    ensure!(ended.success(), "{}", viewer.tail());
+
+    let recording = rtp::Recording::read(folder.path())?;
+    let pictures = &recording.pictures;
+    let (skipped, repeated) = assert_advances(pictures.iter().map(|picture| picture.number))?;
+    let steps = |time: fn(&rtp::Picture) -> f64| {
+        let pairs = pictures.windows(2);
+        pairs
+            .map(|pair| time(&pair[1]) - time(&pair[0]))
+            .fold(0.0, f64::max)
+    };
+    let (shown, decoded) = (steps(|p| p.at), steps(|p| p.decoded));
+    // What lies between two pictures at the joint of the clip is the host's own.
+    ensure!(shown <= 0.055, "pictures {shown:.3} s apart");
+
+    let left = recording.channel(0);
+    let defects = tone::listen(&left, samples(0.5));
+    ensure!(
+        recording.sound_breaks == 0,
+        "{} breaks",
+        recording.sound_breaks
+    );
+    let worst = defects
+        .gaps
+        .iter()
+        .map(|(_, length)| *length)
+        .fold(0.0, f64::max);
+
+    let lit: Vec<bool> = pictures.iter().map(|picture| picture.is_lit).collect();
+    let times: Vec<f64> = pictures.iter().map(|picture| picture.at).collect();
+    let flashes = sync::onsets(&lit, &times);
+    let beeps = sync::beeps(&recording.channel(1), recording.sound_start);
+    let offsets = sync::offsets(&flashes, &beeps);
+    let offset = median(offsets.clone());
+    report(&format!(
+        "{} pictures, at most {:.0} ms apart ({:.0} ms when decoded), {skipped} skipped, {repeated} repeated; \
+         sound: {} clicks, largest gap {:.1} ms; {} beeps, sound {:.1} ms after picture",
+        pictures.len(),
+        1_000.0 * shown,
+        1_000.0 * decoded,
+        defects.clicks.len(),
+        1_000.0 * worst,
+        offsets.len(),
+        1_000.0 * offset,
+    ));
+    ensure!(decoded <= 0.2, "a freeze of {decoded:.3} s");
+    ensure!(
+        offsets.len() >= 8 && offset.abs() <= 0.040,
+        "{offsets:?} of flashes {flashes:?} and beeps {beeps:?}"
+    );
+    ensure!(defects.none(), "{defects:?}");
+    ensure!(
+        show.anchor.panics().is_empty(),
+        "{:?}",
+        show.anchor.panics()
+    );
+    Ok(())
+}
+
+/// The watch page by WebRTC: a browser shows every cut without a freeze.
+#[tokio::test]
+async fn a_browser_in_real_time_does_not_freeze_at_ten_toggles() -> anyhow::Result<()> {
+    const SECONDS: u32 = 13;
+    let show = Show::start(Options::default(), &[]).await?;
+    let mut viewer = Browser::watch(&show.anchor.url("/watch/demo"), "webrtc", SECONDS)?;
+    viewer.playing().await?;
+    let mut pace = tokio::time::interval(Duration::from_millis(1_600));
+    for _ in 0..5 {
+        for mode in ["collab", "solo"] {
+            pace.tick().await;
+            show.switch(mode).await?;
+        }
+    }
+    let seen = viewer.report(SECONDS).await?;
+    let said = || format!("{seen:?}\n{}", viewer.log().join("\n"));
+    let times = seen.frames.windows(2).map(|pair| pair[1].now - pair[0].now);
+    let freeze = times.fold(0.0, f64::max);
+    let frames = CLIP_S * FPS;
+    let numbers: Option<Vec<u32>> = seen.frames.iter().map(|frame| frame.number).collect();
+    let numbers = numbers.with_context(|| format!("unreadable, {}", said()))?;
+    let back = numbers
+        .windows(2)
+        .filter(|pair| (pair[1] + frames - pair[0]) % frames > frames / 2);
+    let back = back.count();
+    report(&format!(
+        "{} frames, at most {freeze:.0} ms apart, {back} back; sound: rms {:.3}, {} gaps, {} clicks",
+        seen.frames.len(),
+        seen.sound.rms,
+        seen.sound.gaps.len(),
+        seen.sound.clicks.len()
+    ));
+    ensure!(freeze <= 200.0, "a freeze of {freeze:.0} ms, {}", said());
+    ensure!(back == 0, "{back} frames back, {}", said());
+    ensure!(seen.frames.len() > 13 * 20, "frames, {}", said());
+    ensure!(seen.sound.gaps.is_empty(), "gaps, {}", said());
+    ensure!((seen.sound.rms - 0.28).abs() < 0.03, "level, {}", said());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_viewer_may_come_before_the_show() -> anyhow::Result<()> {
+    let anchor = Anchor::start().await?;
+    anchor.create_channel("demo", &[]).await?;
+    let mut viewer = whip::aiortc_viewer(&anchor.url("/whep/demo"), 60)?;
+    said(&viewer, "decoded 0 0").await?;
+    let file = clip::clip(&Clip::default())?;
+    let host = whip::ffmpeg(&anchor.whip("demo"), &file, true)?;
+    said(&viewer, "playing").await?;
+    eventually("sound", SOON, async || {
+        let (_, sounds) = decoded(&viewer)?;
+        ensure!(sounds >= 50, "{sounds}");
+        Ok(())
+    })
+    .await?;
+    viewer.kill().await?;
+    drop(host);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_ends_by_its_own_door_only() -> anyhow::Result<()> {
+    let anchor = Anchor::start().await?;
+    let client = reqwest::Client::new();
+    let offer = client.post(anchor.whip("demo"));
+    let offer = offer.header("content-type", "application/sdp");
+    let answer = offer.body(rude::offer(1)).send().await?;
+    ensure!(answer.status() == 201, "{}", answer.status());
+    let location = answer.headers().get("location").context("a location")?;
+    let own = anchor.url(location.to_str()?);
+    let other = own.replace("/whip/", "/whep/");
+    ensure!(client.delete(other).send().await?.status() == 404);
+    ensure!(client.delete(own).send().await?.status() == 200);
     Ok(())
 }

@@ -36,7 +36,10 @@ async fn play(
     Ok(sessions::created(&base, caller, &session))
 }
 
-/// Watch the program by WebRTC. Needs the scope `view`.
+/// Watch the program by WebRTC.
+///
+/// What viewers of the other protocols see and hear, as H.264 and Opus, as late as the program delay. The picture begins with
+/// the next keyframe; a session that is opened before the show waits for it. Needs the scope `view`.
 #[utoipa::path(post, path = "/whep/{channel}", tag = "viewers", params(("channel" = ChannelId, Path)),
     request_body(content = String, content_type = "application/sdp"),
     responses((status = 201, body = String, content_type = "application/sdp",
@@ -51,7 +54,9 @@ pub(super) async fn program(
     play(&app, &caller, channel, None, offer).await
 }
 
-/// Watch one participant in real time. Needs the scope `publish` or `control`.
+/// Watch one participant in real time.
+///
+/// The offer must have H.264 with `packetization-mode=1`, or no picture. Needs the scope `publish` or `control`.
 #[utoipa::path(post, path = "/whep/{channel}/{participant}", tag = "broadcasters",
     params(("channel" = ChannelId, Path), ("participant" = ParticipantId, Path)),
     request_body(content = String, content_type = "application/sdp"),

@@ -1,4 +1,4 @@
-// The player page: /watch/{channel}. `?player=flv|hls`, `?muted=0`, `?autoplay=0`, `?sync=0`, `?transport=ws`.
+// The player page: /watch/{channel}. `?player=flv|hls|webrtc`, `?muted=0`, `?autoplay=0`, `?sync=0`, `?transport=ws`.
 
 import { render } from "preact";
 import "../ui/index.css";
@@ -8,6 +8,7 @@ import { exposeWatch } from "../lib/diagnostics";
 import { channelFromLocation, isChannelName } from "../lib/url";
 import { Brand, Notice } from "../ui/widgets";
 import { WatchPage } from "./page";
+import { isPlayerKind } from "./players/player";
 import { WatchSession } from "./session";
 
 adoptTokenFromAddress();
@@ -43,9 +44,10 @@ function createVideo(muted: boolean): HTMLVideoElement {
 if (root && channel !== undefined && isChannelName(channel)) {
   document.title = `${channel} · AnchorNet`;
   const query = new URLSearchParams(location.search);
+  const player = query.get("player");
   const session = new WatchSession({
     channel,
-    player: query.get("player") === "hls" ? "hls" : "flv",
+    player: isPlayerKind(player) ? player : "flv",
     sync: query.get("sync") !== "0",
     video: createVideo(query.get("muted") === "1"),
   });

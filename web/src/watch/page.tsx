@@ -156,6 +156,7 @@ function Bar({ session, actions }: { session: WatchSession; actions: KeyActions 
         options={[
           { value: "flv", label: "FLV" },
           { value: "hls", label: "HLS" },
+          { value: "webrtc", label: "WebRTC" },
         ]}
         onChange={(kind: PlayerKind) => session.setPlayer(kind)}
       />

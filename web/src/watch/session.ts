@@ -7,6 +7,7 @@ import { token } from "../api/token";
 import type { Channel } from "../api/types";
 import { ApiError } from "../lib/problem";
 import { absolute, absoluteSocket, withToken } from "../lib/url";
+import { whepUrl } from "../whip/whep";
 import { FLV_SYNC, HLS_SYNC, LiveSync, mayStart } from "./live-sync";
 import { type Input, type Snapshot, WatchMachine } from "./machine";
 import {
@@ -29,6 +30,13 @@ const GAP_MS = 500;
 /** A freeze is explained to the viewer after this long. */
 const EXPLAIN_MS = 1_500;
 const MAX_EVENTS = 200;
+
+/** Loaded when they are wanted. */
+const PLAYERS = {
+  flv: () => import("./players/flv"),
+  hls: () => import("./players/hls"),
+  webrtc: () => import("./players/webrtc"),
+};
 
 /** The public figures; names and units are a contract (web/README.md). */
 export interface WatchStats {
@@ -207,8 +215,7 @@ export class WatchSession {
       this.#input({ type: "failed", player: number, cause: "unsupported", message: what });
     try {
       const sources = await this.#sources();
-      const load = kind === "flv" ? import("./players/flv") : import("./players/hls");
-      const library = await load;
+      const library = await PLAYERS[kind]();
       // Meanwhile another player may have been asked for.
       if (number !== this.#playerNumber || this.#player) return;
       if ("createFlvPlayer" in library) {
@@ -217,6 +224,18 @@ export class WatchSession {
           return;
         }
         this.#player = library.createFlvPlayer(this.video, sources.flv, handlers);
+      } else if ("createWebrtcPlayer" in library) {
+        if (!library.webrtcSupported()) {
+          unsupported("This browser has no WebRTC. Choose FLV or HLS.");
+          return;
+        }
+        const onStream = () => {
+          if (!this.pausedByViewer.value) void this.#play();
+        };
+        this.#player = library.createWebrtcPlayer(this.video, sources.whep, {
+          ...handlers,
+          onStream,
+        });
       } else {
         if (!library.hlsSupported(this.video)) {
           unsupported("This browser cannot play HLS.");
@@ -228,7 +247,7 @@ export class WatchSession {
       this.#dataAtMs = undefined;
       // Segments are a cushion of their own, and phones load nothing before they are asked to play.
       if (kind === "flv") this.#starting = true;
-      else if (!this.pausedByViewer.value) void this.#play();
+      else if (kind === "hls" && !this.pausedByViewer.value) void this.#play();
     } catch {
       handlers.onFailed("network", "The player could not be loaded.");
     }
@@ -258,7 +277,8 @@ export class WatchSession {
     const hls = absolute(playback?.hls || `/live/${name}/index.m3u8`, location.href);
     const transport = new URLSearchParams(location.search).get("transport");
     const socket = absoluteSocket(playback?.ws_flv || `/live/${name}.flv`, location.href);
-    return { flv: withToken(transport === "ws" ? socket : flv, token()), hls };
+    const whep = whepUrl(location.href, this.channel);
+    return { flv: withToken(transport === "ws" ? socket : flv, token()), hls, whep };
   }
 
   async #pollChannel(): Promise<void> {

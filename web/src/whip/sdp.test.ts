@@ -8,6 +8,7 @@ import {
   iceCredentials,
   restartFragment,
   videoPreferences,
+  wishForStereo,
 } from "./sdp";
 
 const lines = (text: string) => `${text.trim().split("\n").join("\r\n")}\r\n`;
@@ -43,6 +44,14 @@ describe("announceAudio", () => {
 
   it("changes nothing for mono", () => {
     expect(announceAudio(OFFER, { stereo: false, maxAverageBitrate: 64_000 })).toBe(OFFER);
+  });
+});
+
+describe("wishForStereo", () => {
+  it("asks for both channels", () => {
+    const sdp = wishForStereo(OFFER);
+    expect(sdp).toContain("a=fmtp:111 minptime=10;useinbandfec=1;stereo=1\r\n");
+    expect(sdp.replace(";stereo=1", "")).toBe(OFFER);
   });
 });
 

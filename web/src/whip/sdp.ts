@@ -74,6 +74,11 @@ function forCodec(
   return join(parts);
 }
 
+/** A receiver's own offer, wishing for both channels. */
+export function wishForStereo(offer: string): string {
+  return forCodec(offer, "audio", "opus", { stereo: "1" });
+}
+
 /** The offer as it is posted: announces what will be sent. */
 export function announceAudio(offer: string, wishes: AudioWishes): string {
   if (!wishes.stereo) return offer;

@@ -41,6 +41,8 @@ export function browserEnvironment(): Environment {
 export interface Media {
   /** Adds transceivers to a fresh connection; throws `Impossible` when this browser cannot. */
   prepare(connection: RTCPeerConnection): void;
+  /** The offer as this browser takes it for its own; as it made it when absent. */
+  local?(sdp: string): string;
   /** The offer as it is posted. */
   offer(sdp: string): string;
   /** The answer as it is applied; throws `Impossible` when it is of no use. */
@@ -191,14 +193,19 @@ export class SessionClient {
         this.#input({ type: "transport", session: session.id, state });
       }
     });
-    await connection.setLocalDescription(await connection.createOffer());
-    await this.#gathered(connection);
+    await this.#describe(connection);
     const offer = this.#media.offer(connection.localDescription?.sdp ?? "");
     const answer = await this.#post(session, offer);
     if (session.closed) return;
     session.answer = this.#media.answer(answer);
     await connection.setRemoteDescription({ type: "answer", sdp: session.answer });
     await this.#media.applied(connection);
+  }
+
+  async #describe(connection: RTCPeerConnection, options?: RTCOfferOptions): Promise<void> {
+    const { type, sdp = "" } = await connection.createOffer(options);
+    await connection.setLocalDescription({ type, sdp: this.#media.local?.(sdp) ?? sdp });
+    await this.#gathered(connection);
   }
 
   #gathered(connection: RTCPeerConnection): Promise<void> {
@@ -263,8 +270,7 @@ export class SessionClient {
   async #patch(session: Session): Promise<boolean> {
     const { connection, location, answer } = session;
     if (!location || !answer) return false;
-    await connection.setLocalDescription(await connection.createOffer({ iceRestart: true }));
-    await this.#gathered(connection);
+    await this.#describe(connection, { iceRestart: true });
     const fragment = restartFragment(connection.localDescription?.sdp ?? "");
     if (!fragment) return false;
     const response = await this.#environment.fetch(location, {

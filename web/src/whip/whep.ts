@@ -1,9 +1,9 @@
-// Playing by WHEP. One `WhepClient` shows one participant in real time; it goes on looking while they are not there, and
-// follows them through reconnects, until stopped.
+// Playing by WHEP. One `WhepClient` shows one participant, or the program, in real time; it goes on looking while they are
+// not there, and follows them through reconnects, until stopped.
 
 import type { ProblemDetails } from "../lib/problem";
 import { PLAY, type Snapshot } from "./machine";
-import { accepts, audioPreferences, videoPreferences } from "./sdp";
+import { accepts, audioPreferences, videoPreferences, wishForStereo } from "./sdp";
 import {
   browserEnvironment,
   type Environment,
@@ -13,7 +13,7 @@ import {
 } from "./session";
 
 export interface WhepOptions {
-  /** Absolute URL of the participant. */
+  /** Absolute URL of the participant or the program. */
   readonly url: string;
   readonly token: () => string | undefined;
   /** Called with what comes, anew for every connection. The one before may go on being shown until then. */
@@ -45,6 +45,11 @@ class Incoming implements Media {
     add("video").setCodecPreferences?.([...video]);
     const sound = add("audio");
     if (audio.length > 0) sound.setCodecPreferences?.([...audio]);
+  }
+
+  /** Browsers decode one channel unless their own description wishes for two (RFC 7587 section 6.1). */
+  local(sdp: string): string {
+    return wishForStereo(sdp);
   }
 
   offer(sdp: string): string {
@@ -115,7 +120,8 @@ export function explainPlay(status: number, problem: ProblemDetails): string {
   return advice[status] ?? problem.detail ?? problem.title ?? `The server answered ${status}.`;
 }
 
-export function whepUrl(base: string, channel: string, participant: string): string {
-  const path = `/whep/${encodeURIComponent(channel)}/${encodeURIComponent(participant)}`;
-  return new URL(path, base).href;
+/** Of a participant, or of the program. */
+export function whepUrl(base: string, channel: string, participant?: string): string {
+  const names = participant === undefined ? [channel] : [channel, participant];
+  return new URL(`/whep/${names.map(encodeURIComponent).join("/")}`, base).href;
 }

@@ -80,6 +80,11 @@ fn a_subscriber_may_want_less_but_not_what_there_is_not() {
     assert!(sound.taken(Media::Video).is_none());
     let vp8 = both.replace("H264/90000", "VP8/90000");
     assert!(matches!(play(&vp8), Err(OfferError::NoH264 { .. })));
+    let whole = both.replace("packetization-mode=1", "packetization-mode=0");
+    assert!(parse(&FFMPEG.replace("packetization-mode=1", "packetization-mode=0")).is_ok());
+    let refused = play(&whole).expect_err("it cannot take fragments");
+    assert_eq!(refused.status(), 422);
+    assert!(refused.to_string().contains("packetization-mode=1"));
     let pcmu = both.replace("opus/48000/2", "PCMU/8000");
     assert!(matches!(play(&pcmu), Err(OfferError::NoOpus { .. })));
 }

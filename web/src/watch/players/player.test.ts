@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { bufferedAhead, bufferedLag, causeOfStatus, nextRangeStart } from "./player";
+import type { Snapshot } from "../../whip/machine";
+import { bufferedAhead, bufferedLag, causeOfStatus, isPlayerKind, nextRangeStart } from "./player";
+import { failureOf } from "./webrtc";
 
 const video = (currentTime: number, ...ranges: [number, number][]) =>
   ({
@@ -35,4 +37,29 @@ it("statuses have causes", () => {
     "network",
     "network",
   ]);
+});
+
+it("a player is one of three", () => {
+  expect(["flv", "hls", "webrtc", "rtmp", null].map(isPlayerKind)).toEqual([
+    true,
+    true,
+    true,
+    false,
+    false,
+  ]);
+});
+
+it("a WebRTC session that cannot go on says why", () => {
+  const cause = (phase: Snapshot["phase"], status?: number) => {
+    const failure = status === undefined ? { message: "no H.264" } : { message: "no", status };
+    const snapshot = { phase, attempt: 1, failure, retryAtMs: undefined, liveSinceMs: undefined };
+    return failureOf(snapshot)?.cause;
+  };
+  expect(cause("live")).toBeUndefined();
+  expect(cause("waiting", 404)).toBe("not_found");
+  expect(cause("failed", 403)).toBe("denied");
+  expect(cause("waiting", 503)).toBe("network");
+  expect(cause("waiting")).toBe("network");
+  expect(cause("failed", 422)).toBe("unsupported");
+  expect(cause("failed")).toBe("unsupported");
 });

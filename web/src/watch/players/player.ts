@@ -2,11 +2,18 @@
 
 import type { Cause } from "../machine";
 
-export type PlayerKind = "flv" | "hls";
+export const PLAYER_KINDS = ["flv", "hls", "webrtc"] as const;
+
+export type PlayerKind = (typeof PLAYER_KINDS)[number];
+
+export function isPlayerKind(text: unknown): text is PlayerKind {
+  return PLAYER_KINDS.some((kind) => kind === text);
+}
 
 export interface Sources {
   readonly flv: string;
   readonly hls: string;
+  readonly whep: string;
 }
 
 export interface PlayerHandlers {
