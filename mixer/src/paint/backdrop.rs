@@ -6,7 +6,7 @@ use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use media::link::{Scene, Slate};
 
-use super::frame::{Colour, Picture};
+use super::frame::{Colour, Picture, mix};
 use super::sprite::{Drawing, Rgb, Sprite};
 use super::text::{Style, Typesetter, clean, pixels};
 use super::{Area, Window};
@@ -136,18 +136,18 @@ fn cover(image: DynamicImage, size: Size, rgb: Rgb) -> Drawing {
     let image = image
         .resize_to_fill(size.width.max(1), size.height.max(1), FilterType::Triangle)
         .into_rgba8();
-    let mut drawing = Drawing::new(pixels_of(size.width), pixels_of(size.height));
-    drawing.rounded(0.0, rgb, 1.0);
-    for (x, y, image::Rgba([red, green, blue, alpha])) in image.enumerate_pixels() {
-        if let (Ok(x), Ok(y)) = (i32::try_from(x), i32::try_from(y)) {
-            drawing.dot(x, y, [*red, *green, *blue], *alpha);
-        }
-    }
-    drawing
-}
-
-fn pixels_of(length: u32) -> usize {
-    usize::try_from(length).unwrap_or(0)
+    Drawing::opaque(
+        image.width(),
+        image.pixels().map(|pixel| {
+            let image::Rgba([red, green, blue, alpha]) = *pixel;
+            let [under_red, under_green, under_blue] = rgb;
+            [
+                mix(under_red, red, alpha),
+                mix(under_green, green, alpha),
+                mix(under_blue, blue, alpha),
+            ]
+        }),
+    )
 }
 
 fn on_plain(drawing: &Drawing, size: Size, rgb: Rgb) -> Picture {

@@ -27,6 +27,17 @@ impl Drawing {
         }
     }
 
+    /// A drawing without transparency, of its pixels line by line.
+    pub(super) fn opaque(width: u32, pixels: impl Iterator<Item = Rgb>) -> Self {
+        let pixels: Vec<(Rgb, u8)> = pixels.map(|rgb| (rgb, u8::MAX)).collect();
+        let width = usize::try_from(width).unwrap_or(0);
+        Self {
+            width,
+            height: pixels.len().checked_div(width).unwrap_or(0),
+            pixels,
+        }
+    }
+
     pub(super) fn width(&self) -> usize {
         self.width
     }
