@@ -14,7 +14,8 @@ use anyhow::Context;
 use bytes::{Bytes, BytesMut};
 use media::h264::{self, annexb_nals, nal_type, nal_unit_type};
 use media::link::{
-    Configure, Decoder, FromMixer, Message as _, PING_INTERVAL_MS, Picture, Scene, ToMixer, VERSION,
+    Configure, Decoder, Fit, FromMixer, Layout, LayoutName, Message as _, PING_INTERVAL_MS,
+    Picture, Scene, Tile, ToMixer, VERSION,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -29,7 +30,7 @@ use crate::report::Row;
 
 const WIDTH: u32 = 1_280;
 const HEIGHT: u32 = 720;
-/// Between tiles, in pixels: what the mixer's grid leaves.
+/// Between tiles and around them, in pixels: what the mixer's grid leaves.
 const GAP: u32 = 10;
 const FPS: i64 = 30;
 const KBPS: u32 = 2_500;
@@ -50,9 +51,9 @@ struct Case {
 }
 
 impl Case {
-    /// Size of a tile: as the mixer's grid makes them, of the picture's shape with a gap between them.
+    /// Size of a tile: of the picture's shape, with a gap between them and to the edges, as the mixer's grid has it.
     fn tile(&self) -> [u32; 2] {
-        let width = (WIDTH - GAP * (self.columns - 1)) / self.columns / 2 * 2;
+        let width = (WIDTH - GAP * (self.columns + 1)) / self.columns / 2 * 2;
         [width, width * HEIGHT / WIDTH / 2 * 2]
     }
 
@@ -69,6 +70,35 @@ impl Case {
         };
         (0..self.inputs).map(place).collect()
     }
+
+    /// The same for the mixer.
+    fn scene(&self) -> Scene {
+        let [width, height] = self.tile();
+        let tile = |(input, [x, y]): (u32, [u32; 2])| Tile {
+            input,
+            x: part(x, WIDTH),
+            y: part(y, HEIGHT),
+            width: part(width, WIDTH),
+            height: part(height, HEIGHT),
+            fit: Fit::Cover,
+        };
+        Scene {
+            layout: Layout {
+                name: LayoutName::Custom,
+                tiles: (0..).zip(self.places()).map(tile).collect(),
+            },
+            order: (0..self.inputs).collect(),
+            ..Scene::default()
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the link's fractions are short"
+)]
+fn part(pixels: u32, whole: u32) -> f32 {
+    (f64::from(pixels) / f64::from(whole)) as f32
 }
 
 /// CPU of three mixes.
@@ -321,7 +351,7 @@ async fn ours(
     let made = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
     tasks.spawn(count(from_mixer, Arc::clone(&made)));
-    tasks.spawn(feed(to_mixer, case.inputs, pictures));
+    tasks.spawn(feed(to_mixer, case.scene(), pictures));
     tokio::select! {
         used = cores(&mut child, &made, round) => used,
         ended = tasks.join_next() => anyhow::bail!("the link to the mixer broke: {ended:?}"),
@@ -331,9 +361,10 @@ async fn ours(
 /// Plays the anchor: every input gets the clip over and over in real time, each at a phase of its own.
 async fn feed(
     mut link: OwnedWriteHalf,
-    inputs: u32,
+    scene: Scene,
     pictures: Arc<Pictures>,
 ) -> anyhow::Result<()> {
+    let inputs = u32::try_from(scene.order.len())?;
     let begun = Instant::now();
     let now_ns = || i64::try_from(begun.elapsed().as_nanos()).unwrap_or(i64::MAX);
     let mut bytes = BytesMut::new();
@@ -358,11 +389,6 @@ async fn feed(
         let config = pictures.config.clone();
         ToMixer::VideoConfig { input, config }.encode(&mut bytes)?;
     }
-    let order = (0..inputs).collect();
-    let scene = Scene {
-        order,
-        ..Scene::default()
-    };
     ToMixer::Scene(scene).encode(&mut bytes)?;
     let step_ns = 1_000_000_000 / FPS;
     let (mut pings, mut number) = (0, 0_i64);
@@ -431,11 +457,10 @@ mod tests {
             gop: 30,
             seconds: 1,
         };
-        // as mixer/src/layout/arrange.rs places them
         for (inputs, columns, size, last) in [
-            (2, 2, [634, 356], [644, 182]),
-            (4, 2, [634, 356], [644, 364]),
-            (9, 3, [420, 236], [860, 484]),
+            (2, 2, [624, 350], [644, 184]),
+            (4, 2, [624, 350], [644, 364]),
+            (9, 3, [412, 230], [856, 484]),
         ] {
             let case = Case {
                 inputs,
