@@ -18,7 +18,7 @@ use anyhow::Context;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::tun::Tun;
@@ -88,6 +88,7 @@ pub(crate) struct Net {
     lane: u8,
     /// Their namespaces; the desk has none of its own.
     holders: Vec<(Site, Child)>,
+    calls: watch::Sender<Option<Call>>,
     _router: JoinSet<()>,
 }
 
@@ -100,6 +101,7 @@ impl Net {
         let mut net = Self {
             lane,
             holders: Vec::new(),
+            calls: watch::Sender::new(None),
             _router: JoinSet::new(),
         };
         let mut devices = Vec::new();
@@ -125,7 +127,8 @@ impl Net {
                 net._router.spawn(deliver(queued, Arc::clone(exit)));
                 lines.push((to.number(), line, queue));
             }
-            net._router.spawn(route(Arc::clone(device), lines));
+            let calls = (*from == Site::Studio).then(|| net.calls.clone());
+            net._router.spawn(route(Arc::clone(device), lines, calls));
         }
         Ok(net)
     }
@@ -138,6 +141,26 @@ impl Net {
 
     pub(crate) fn socket(&self, site: Site, port: u16) -> SocketAddr {
         (self.address(site), port).into()
+    }
+
+    /// Resolves when, from the call of this function on, a program of the studio begins a TCP connection to a port.
+    pub(crate) fn called(&self, port: u16) -> impl Future<Output = anyhow::Result<()>> + use<> {
+        let mut calls = self.calls.subscribe();
+        async move {
+            let called = async {
+                loop {
+                    calls.changed().await?;
+                    if calls
+                        .borrow_and_update()
+                        .is_some_and(|call| call.port == port)
+                    {
+                        return anyhow::Ok(());
+                    }
+                }
+            };
+            let called = tokio::time::timeout(START_TIMEOUT, called).await;
+            called.context("a program of the studio does not connect")?
+        }
     }
 
     /// A program to be run at a site; it ends when dropped.
@@ -212,14 +235,43 @@ async fn shell(mut shell: Command, steps: &[impl AsRef<str>]) -> anyhow::Result<
 
 type Queue = mpsc::Sender<(Instant, Vec<u8>)>;
 
-/// Takes what a site sends and puts it into the line to its destination.
-async fn route(entry: Arc<Tun>, mut lines: Vec<(u8, Line, Queue)>) {
+/// The first packet of a TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Call {
+    port: u16,
+}
+
+impl Call {
+    /// Reads the heads of IPv4 and TCP (RFC 791 §3.1, RFC 9293 §3.1).
+    fn parse(packet: &[u8]) -> Option<Self> {
+        let head = usize::from(packet.first()? & 0x0f) * 4;
+        let is_tcp = *packet.get(9)? == 6;
+        let (high, low) = (*packet.get(head + 2)?, *packet.get(head + 3)?);
+        // SYN without ACK
+        let begins = packet.get(head + 13)? & 0x12 == 0x02;
+        (is_tcp && begins).then(|| Self {
+            port: u16::from_be_bytes([high, low]),
+        })
+    }
+}
+
+/// Takes what a site sends and puts it into the line to its destination; tells of connections that begin.
+async fn route(
+    entry: Arc<Tun>,
+    mut lines: Vec<(u8, Line, Queue)>,
+    calls: Option<watch::Sender<Option<Call>>>,
+) {
     let mut buffer = vec![0; MTU];
     while let Ok(length) = entry.recv(&mut buffer).await {
         let packet = buffer.get(..length).unwrap_or_default();
         let Some(to) = destination(packet) else {
             continue;
         };
+        if let Some(calls) = &calls
+            && let Some(call) = Call::parse(packet)
+        {
+            calls.send_replace(Some(call));
+        }
         let line = lines.iter_mut().find(|(number, ..)| *number == to);
         if let Some((_, line, queue)) = line
             && let Some(due) = line.admit(Instant::now())
@@ -267,6 +319,20 @@ mod tests {
         let delayed = Some(now + Duration::from_millis(50));
         assert!(fates.iter().flatten().all(|due| Some(*due) == delayed));
         assert!(fates == run(1) && fates != run(2));
+    }
+
+    #[test]
+    fn the_first_packet_of_a_connection_is_a_call() {
+        let mut packet = [0; 40];
+        (packet[0], packet[9]) = (0x45, 6);
+        (packet[22], packet[23], packet[33]) = (0x1f, 0x91, 0x02);
+        assert_eq!(Call::parse(&packet), Some(Call { port: 8081 }));
+        assert_eq!(Call::parse(&packet[..33]), None);
+        packet[33] = 0x12;
+        assert_eq!(Call::parse(&packet), None);
+        (packet[33], packet[9]) = (0x02, 17);
+        assert_eq!(Call::parse(&packet), None);
+        assert_eq!(Call::parse(&[]), None);
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! there to another ingest of the CDN. Back is the reverse. Where a real system may do better or worse than that, the
 //! better is assumed: the application knows all addresses, RTMP is without TLS, a new session begins with a keyframe, the
 //! guest is in the conference already, the RTMP session is opened while the mixer starts, and viewers know the new
-//! ingest from the moment of the switch on and ask it every 20 ms.
+//! ingest from the moment of the switch on and ask it every 20 ms. No program has to start: the moment of the switch is when
+//! the host's first packet to the conference is under way.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ const WINDOW: Duration = Duration::from_secs(10);
 const WARM_UP: Duration = Duration::from_millis(2_500);
 const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
+/// HTTP port of the second anchor, the conference's server.
+const CONFERENCE: u16 = 8081;
 const SECRET: &str = "a secret of the bench, and none at all";
 
 /// What all trials share.
@@ -105,6 +108,7 @@ pub(crate) async fn run(
     let phase_ms = StdRng::seed_from_u64(seed).random_range(0..1_000);
     tokio::time::sleep(WARM_UP + Duration::from_millis(phase_ms)).await;
 
+    dual.call().await?;
     let to_collab = Instant::now();
     let mixed = Recording::start(cdn, "/live/mixed.flv");
     let (switched, joined) = tokio::join!(ours.channel.switch("collab"), dual.enter());
@@ -248,7 +252,7 @@ struct Dual<'a> {
 impl<'a> Dual<'a> {
     async fn start(kit: &'a Kit, net: &'a Net) -> anyhow::Result<Self> {
         let node = serve(kit, net, Site::Anchor, "anchor", 1).await?;
-        let server = format!("http://{}", net.socket(Site::Anchor, 8081));
+        let server = format!("http://{}", net.socket(Site::Anchor, CONFERENCE));
         let conference = Channel::create(&server, Some(&kit.token), "talk", &[]).await?;
         let guest = broadcast(kit, net, 1, "talk", "guest")?;
         conference.await_live(1).await?;
@@ -265,10 +269,16 @@ impl<'a> Dual<'a> {
         })
     }
 
+    /// The host's application begins to join: how long a program takes to start shall not count.
+    async fn call(&mut self) -> anyhow::Result<()> {
+        let called = self.net.called(CONFERENCE);
+        self.host = Some(broadcast(self.kit, self.net, 1, "talk", "host")?);
+        called.await
+    }
+
     /// When the conference saw the host, and the mixer's first picture.
     async fn enter(&mut self) -> anyhow::Result<(Instant, Switched)> {
         self.first.hang_up();
-        self.host = Some(broadcast(self.kit, self.net, 1, "talk", "host")?);
         self.conference.await_live(2).await?;
         let joined = Instant::now();
         let push = ingest(self.kit, self.net, "mixed");
