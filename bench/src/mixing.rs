@@ -6,8 +6,8 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -137,7 +137,11 @@ async fn compare(
     round: Duration,
 ) -> anyhow::Result<Vec<Row>> {
     let file = case.clip.file(clips).await?;
-    let (cores, fps) = ours(case, mixer, &file, round).await?;
+    let Ours {
+        cores,
+        fps,
+        first_ms,
+    } = ours(case, mixer, &file, round).await?;
     let what = format!("mixing {} x {}p30 to 720p30", case.inputs, case.clip.height);
     let mut row = Row::new(format!("{what}: CPU"), cores, "cores").at_most(case.bar);
     let mut least = f64::INFINITY;
@@ -166,6 +170,8 @@ async fn compare(
         rows.push(Row::new(title, cores / least, "x").at_most(1.0));
     }
     rows.push(Row::new(format!("{what}: pictures per second"), fps, "fps").at_least(frames * 0.98));
+    let title = format!("{what}: from start to first picture");
+    rows.push(Row::new(title, first_ms, "ms"));
     Ok(rows)
 }
 
@@ -330,17 +336,21 @@ impl Pictures {
     }
 }
 
-/// Cores and pictures per second of the mixer's process.
-async fn ours(
-    case: &Case,
-    mixer: &Path,
-    file: &Path,
-    round: Duration,
-) -> anyhow::Result<(f64, f64)> {
+/// What the mixer's process did.
+struct Ours {
+    cores: f64,
+    fps: f64,
+    /// From the start of the process to its first picture, with its latency of 180 ms.
+    first_ms: f64,
+}
+
+/// Runs the mixer's process.
+async fn ours(case: &Case, mixer: &Path, file: &Path, round: Duration) -> anyhow::Result<Ours> {
     let pictures = Arc::new(Pictures::read(file).await?);
     let (near, far) = UnixStream::pair()?;
     let far = far.into_std()?;
     far.set_nonblocking(false)?;
+    let begun = Instant::now();
     let mut child = Command::new(mixer)
         .stdin(Stdio::from(OwnedFd::from(far)))
         .stdout(Stdio::null())
@@ -350,12 +360,19 @@ async fn ours(
     let (from_mixer, to_mixer) = near.into_split();
     let made = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
-    tasks.spawn(count(from_mixer, Arc::clone(&made)));
+    let first = Arc::new(OnceLock::new());
+    tasks.spawn(count(from_mixer, Arc::clone(&made), Arc::clone(&first)));
     tasks.spawn(feed(to_mixer, case.scene(), pictures));
-    tokio::select! {
-        used = cores(&mut child, &made, round) => used,
+    let (cores, fps) = tokio::select! {
+        used = cores(&mut child, &made, round) => used?,
         ended = tasks.join_next() => anyhow::bail!("the link to the mixer broke: {ended:?}"),
-    }
+    };
+    let first = first.get().context("the mixer made no picture")?;
+    Ok(Ours {
+        cores,
+        fps,
+        first_ms: first.duration_since(begun).as_secs_f64() * 1_000.0,
+    })
 }
 
 /// Plays the anchor: every input gets the clip over and over in real time, each at a phase of its own.
@@ -420,8 +437,12 @@ async fn feed(
     }
 }
 
-/// Counts the mixer's pictures.
-async fn count(mut link: OwnedReadHalf, made: Arc<AtomicU64>) -> anyhow::Result<()> {
+/// Counts the mixer's pictures, and notes when the first comes.
+async fn count(
+    mut link: OwnedReadHalf,
+    made: Arc<AtomicU64>,
+    first: Arc<OnceLock<Instant>>,
+) -> anyhow::Result<()> {
     let mut decoder = Decoder::<FromMixer>::new();
     let mut chunk = vec![0; 65_536];
     loop {
@@ -431,6 +452,7 @@ async fn count(mut link: OwnedReadHalf, made: Arc<AtomicU64>) -> anyhow::Result<
         while let Some(message) = decoder.next_message()? {
             match message {
                 FromMixer::Picture(_) => {
+                    first.get_or_init(Instant::now);
                     made.fetch_add(1, Relaxed);
                 }
                 FromMixer::Error { message } => anyhow::bail!("the mixer says: {message}"),

@@ -38,7 +38,7 @@ impl Node {
     ) -> anyhow::Result<Self> {
         let [http, rtmp, udp] = [free_port().await?, free_port().await?, free_port().await?];
         let mut command = Command::new(binary);
-        command.arg(part).env("RUST_LOG", "warn");
+        command.arg(part).env("RUST_LOG", "error");
         let fixed = [
             format!("http.listen=127.0.0.1:{http}"),
             format!("rtmp.listen=127.0.0.1:{rtmp}"),

@@ -162,10 +162,12 @@ async fn trials(kit: &Kit, plan: &Plan) -> anyhow::Result<(Vec<Cell>, u32)> {
                     format!("{there:.0} + {back:.0}")
                 };
                 print(&format!(
-                    "{name}: stalled {} ms, {DUAL} {} ms, {DUAL_EARLY} {} ms",
+                    "{name}: stalled {} ms, {DUAL} {} ms, {DUAL_EARLY} {} ms (host joined after {:.0}, mix after {:.0})",
                     stalled(&outcome.anchornet),
                     stalled(&outcome.dual),
-                    stalled(&outcome.dual_early)
+                    stalled(&outcome.dual_early),
+                    outcome.joined_ms,
+                    outcome.taken_over_ms
                 ));
                 cell.outcomes.push(outcome);
             }

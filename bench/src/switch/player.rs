@@ -16,8 +16,8 @@ const RESUME_MS: f64 = 500.0;
 /// How long a picture and a frame of sound last.
 const PICTURE_MS: f64 = 1_000.0 / 30.0;
 const SOUND_MS: f64 = 1_024.0 / 48.0;
-/// A hole between two pictures that a viewer sees as standing still.
-const FREEZE_MS: f64 = 200.0;
+/// A distance beyond the end of a picture at which the next one is missing: half a picture.
+const HOLE_MS: f64 = PICTURE_MS / 2.0;
 
 /// A tag, and when its last byte was there.
 pub(crate) type Arrival = (Instant, Unit);
@@ -131,7 +131,7 @@ fn buffered(stream: &[Arrival]) -> (Vec<(Instant, f64)>, Vec<(Instant, f64)>) {
                 }
                 let begin = *begin.get_or_insert(time);
                 let hole = time - begin - picture_end;
-                if hole > FREEZE_MS {
+                if hole > HOLE_MS {
                     holes.push((*at, hole));
                 }
                 picture_end = f64::max(picture_end, time - begin + PICTURE_MS);
