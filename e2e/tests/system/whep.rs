@@ -299,6 +299,36 @@ async fn a_viewer_may_come_before_the_show() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_program_with_too_many_viewers_says_when_to_come_again() -> anyhow::Result<()> {
+    let options = Options::default().set("webrtc", "max_viewers_per_channel = 1");
+    let anchor = Anchor::start_with(options).await?;
+    anchor.create_channel("demo", &[]).await?;
+    let watch = async |number: usize| -> anyhow::Result<reqwest::Response> {
+        let request = reqwest::Client::new().post(anchor.url("/whep/demo"));
+        let request = request.header("content-type", "application/sdp");
+        let offer = rude::offer(number).replace("sendonly", "recvonly");
+        Ok(request.body(offer).send().await?)
+    };
+    let first = watch(1).await?;
+    ensure!(first.status() == 201, "{}", first.text().await?);
+    let second = watch(2).await?;
+    ensure!(second.status() == 503 && second.headers().contains_key("retry-after"));
+    // Whoever leaves makes room.
+    let location = first.headers().get("location").context("a location")?;
+    let session = anchor.url(location.to_str()?);
+    ensure!(
+        reqwest::Client::new()
+            .delete(session)
+            .send()
+            .await?
+            .status()
+            == 200
+    );
+    ensure!(watch(3).await?.status() == 201);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_session_ends_by_its_own_door_only() -> anyhow::Result<()> {
     let anchor = Anchor::start().await?;
     let client = reqwest::Client::new();
