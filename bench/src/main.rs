@@ -46,7 +46,7 @@ struct Args {
     /// Only these parts; all without it.
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     only: Vec<Part>,
-    /// Trials of the switch per network. 30 of each take two hours.
+    /// Trials of the switch per network. 30 take an hour.
     #[arg(long, default_value_t = 3, value_name = "N")]
     seeds: u64,
     /// Trials of the switch at the same time.
