@@ -1,18 +1,15 @@
 #!/usr/bin/env python3
 """Publishes a clip by WHIP with aiortc, an independent WebRTC stack; coded packets pass through as they are.
 
-Usage: aiortc_whip.py WHIP_URL CLIP SECONDS [CLOCK_OFFSET]
-The clock of its sender reports is ahead by CLOCK_OFFSET seconds.
+Usage: aiortc_whip.py WHIP_URL CLIP SECONDS
 Prints "connected" once media flows and "ended" after the session was deleted.
 """
 
 import asyncio
-import datetime
 import sys
 from urllib.parse import urljoin
 
 import aiohttp
-from aiortc import clock
 from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.contrib.media import MediaPlayer
 
@@ -54,10 +51,5 @@ async def main(url: str, clip: str, seconds: float) -> None:
             print("ended", answer.status, flush=True)
     await peer.close()
 
-
-if len(sys.argv) > 4:
-    ahead = datetime.timedelta(seconds=float(sys.argv[4]))
-    true_time = clock.current_datetime
-    clock.current_datetime = lambda: true_time() + ahead
 
 asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))

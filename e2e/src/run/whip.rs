@@ -31,11 +31,20 @@ pub fn ffmpeg(url: &str, clip: &Path, repeat: bool) -> anyhow::Result<Process> {
 /// # Errors
 /// When the binary has not been built.
 pub fn anchornet(url: &str, clip: &Path) -> anyhow::Result<Process> {
+    anchornet_ahead(url, clip, 0)
+}
+
+/// As [`anchornet`], with a wall clock that is ahead by `ahead_s` seconds.
+///
+/// # Errors
+/// When the binary has not been built.
+pub fn anchornet_ahead(url: &str, clip: &Path, ahead_s: u32) -> anyhow::Result<Process> {
     let mut command = Command::new(tools::anchornet()?);
     command
         .arg("publish")
         .arg(clip)
         .args(["--whip", url, "--no-loop", "--no-retry", "--json"])
+        .args(["--clock-ahead", &ahead_s.to_string()])
         .env_remove("RUST_LOG");
     Process::start("anchornet host", &mut command)
 }
@@ -45,22 +54,13 @@ pub fn anchornet(url: &str, clip: &Path) -> anyhow::Result<Process> {
 /// # Errors
 /// When aiortc is missing.
 pub fn aiortc(url: &str, clip: &Path, seconds: u32) -> anyhow::Result<Process> {
-    aiortc_ahead(url, clip, seconds, 0.0)
-}
-
-/// As [`aiortc`], with a wall clock that is ahead by `ahead_s` seconds.
-///
-/// # Errors
-/// When aiortc is missing.
-pub fn aiortc_ahead(url: &str, clip: &Path, seconds: u32, ahead_s: f64) -> anyhow::Result<Process> {
     let script = crate::workspace().join("e2e/clients/aiortc_whip.py");
     let mut command = Command::new(tools::python()?);
     command
         .arg(script)
         .arg(url)
         .arg(clip)
-        .arg(seconds.to_string())
-        .arg(ahead_s.to_string());
+        .arg(seconds.to_string());
     Process::start("aiortc host", &mut command)
 }
 

@@ -65,6 +65,9 @@ pub struct PublishArgs {
     /// Send media from this address. Default: loopback to a server on loopback, otherwise every interface.
     #[arg(long, value_name = "ADDRESS")]
     pub bind: Option<IpAddr>,
+    /// Send reports as if this machine's clock were ahead by so long, to see that nobody minds.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "0")]
+    pub clock_ahead: Duration,
     /// Stop at the end of the clip instead of starting over.
     #[arg(long)]
     pub no_loop: bool,
@@ -174,6 +177,7 @@ async fn plans(args: &PublishArgs) -> anyhow::Result<Vec<Plan>> {
             repeat: !args.no_loop,
             retry: !args.no_retry,
             duration: args.duration,
+            clock_ahead: args.clock_ahead,
         })
     };
     (1..=args.count).map(plan).collect()
@@ -274,6 +278,7 @@ mod tests {
             token: None,
             participant: None,
             role: None,
+            clock_ahead: Duration::ZERO,
             bind: None,
             no_loop: false,
             no_retry: false,

@@ -204,6 +204,7 @@ fn args(url: &str) -> PublishArgs {
         participant: None,
         role: None,
         bind: None,
+        clock_ahead: Duration::ZERO,
         no_loop: false,
         no_retry: true,
         quiet: true,

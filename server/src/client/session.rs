@@ -45,6 +45,8 @@ pub(super) struct Plan {
     pub(super) retry: bool,
     /// Stop so long after the first picture.
     pub(super) duration: Option<Duration>,
+    /// How far its wall clock is ahead in its sender reports.
+    pub(super) clock_ahead: Duration,
 }
 
 /// Why playing ended.
@@ -226,7 +228,8 @@ impl Publisher {
             let at = begun.saturating_duration_since(epoch.instant);
             for kind in [Kind::Video, Kind::Audio] {
                 let ticks = wrap_u32(ticks_at(kind, at));
-                peer.report(kind, ntp(epoch.unix + at), ticks).await?;
+                peer.report(kind, ntp(epoch.unix + self.plan.clock_ahead + at), ticks)
+                    .await?;
             }
         }
         let ticks = wrap_u32(self.timeline.ticks(unit));
