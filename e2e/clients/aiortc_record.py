@@ -13,12 +13,12 @@ import signal
 import sys
 import time
 from pathlib import Path
-from urllib.parse import urljoin
 
-import aiohttp
-from aiortc import RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCPeerConnection
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RtcpSrPacket
+
+from session import session
 
 CODE_BITS = 20
 
@@ -91,18 +91,8 @@ async def main(url: str, folder: Path) -> None:
     readers = []
     work = {"audio": hear, "video": see}
     peer.on("track", lambda track: readers.append(asyncio.ensure_future(work[track.kind](track, folder))))
-    await peer.setLocalDescription(await peer.createOffer())
-    async with aiohttp.ClientSession() as http:
-        offer = peer.localDescription.sdp
-        async with http.post(url, data=offer, headers={"Content-Type": "application/sdp"}) as answer:
-            body = await answer.text()
-            if answer.status != 201:
-                raise SystemExit(f"{answer.status}: {body}")
-            session = urljoin(url, answer.headers["Location"])
-        await peer.setRemoteDescription(RTCSessionDescription(body, "answer"))
+    async with session(peer, url):
         await ended.wait()
-        async with http.delete(session) as answer:
-            print("ended", answer.status, flush=True)
     write_reports(reports, folder)
     await peer.close()
     for error in await asyncio.gather(*readers, return_exceptions=True):

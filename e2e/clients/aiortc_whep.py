@@ -8,11 +8,11 @@ height of the last picture, and "ended" after the session was deleted.
 
 import asyncio
 import sys
-from urllib.parse import urljoin
 
-import aiohttp
-from aiortc import RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCPeerConnection
 from aiortc.mediastreams import MediaStreamError
+
+from session import session
 
 counts = {"video": 0, "audio": 0}
 height = 0
@@ -38,20 +38,10 @@ async def main(url: str, seconds: int) -> None:
     peer.addTransceiver("video", direction="recvonly")
     readers = []
     peer.on("track", lambda track: readers.append(asyncio.ensure_future(read(track))))
-    await peer.setLocalDescription(await peer.createOffer())
-    async with aiohttp.ClientSession() as http:
-        offer = peer.localDescription.sdp
-        async with http.post(url, data=offer, headers={"Content-Type": "application/sdp"}) as answer:
-            body = await answer.text()
-            if answer.status != 201:
-                raise SystemExit(f"{answer.status}: {body}")
-            session = urljoin(url, answer.headers["Location"])
-        await peer.setRemoteDescription(RTCSessionDescription(body, "answer"))
+    async with session(peer, url):
         for _ in range(seconds):
             await asyncio.sleep(1)
             print("decoded", counts["video"], counts["audio"], height, flush=True)
-        async with http.delete(session) as answer:
-            print("ended", answer.status, flush=True)
     await peer.close()
 
 

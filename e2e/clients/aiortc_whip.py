@@ -7,11 +7,11 @@ Prints "connected" once media flows and "ended" after the session was deleted.
 
 import asyncio
 import sys
-from urllib.parse import urljoin
 
-import aiohttp
-from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc import RTCPeerConnection, RTCRtpSender
 from aiortc.contrib.media import MediaPlayer
+
+from session import session
 
 
 async def connected(peer: RTCPeerConnection) -> None:
@@ -34,21 +34,11 @@ async def main(url: str, clip: str, seconds: float) -> None:
     video = peer.addTransceiver(player.video, direction="sendonly")
     codecs = RTCRtpSender.getCapabilities("video").codecs
     video.setCodecPreferences([c for c in codecs if c.mimeType in ("video/H264", "video/rtx")])
-    await peer.setLocalDescription(await peer.createOffer())
-    async with aiohttp.ClientSession() as http:
-        offer = peer.localDescription.sdp
-        async with http.post(url, data=offer, headers={"Content-Type": "application/sdp"}) as answer:
-            body = await answer.text()
-            if answer.status != 201:
-                raise SystemExit(f"{answer.status}: {body}")
-            session = urljoin(url, answer.headers["Location"])
-        waiting = asyncio.ensure_future(connected(peer))
-        await peer.setRemoteDescription(RTCSessionDescription(body, "answer"))
+    waiting = asyncio.ensure_future(connected(peer))
+    async with session(peer, url):
         await waiting
         print("connected", flush=True)
         await asyncio.sleep(seconds)
-        async with http.delete(session) as answer:
-            print("ended", answer.status, flush=True)
     await peer.close()
 
 

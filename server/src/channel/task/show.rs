@@ -337,6 +337,17 @@ impl Task {
         }
     }
 
+    /// What somebody of this channel is called in the others: a member's host by the channel's name, the owner's people by theirs,
+    /// behind the owner's.
+    fn name_elsewhere(&self, id: &str) -> Option<ParticipantId> {
+        let own = &self.setup.id;
+        let name = match self.show.owner {
+            Some(_) => own.to_string(),
+            None => format!("{own}-{id}").chars().take(64).collect(),
+        };
+        ParticipantId::new(name).ok()
+    }
+
     /// A session of this channel has media from now on.
     pub(super) fn show_attached(&mut self, session: SessionId) {
         if !self.show.is_linked() {
@@ -356,12 +367,7 @@ impl Task {
             channel: own.to_string(),
             participant: Some(id.clone()),
         });
-        // A member is called by its name; the owner's people by theirs, behind the owner's.
-        let name = match self.show.owner {
-            Some(_) => own.to_string(),
-            None => format!("{own}-{id}").chars().take(64).collect(),
-        };
-        let Ok(name) = ParticipantId::new(name) else {
+        let Some(name) = self.name_elsewhere(&id) else {
             return;
         };
         self.tell_others(Some(session), || Message::Joined {
@@ -525,7 +531,8 @@ impl Task {
             return false;
         };
         // When it does not get there, no picture comes, and it is asked for again.
-        owner.handle.tell(Message::Mix(self.setup.id.clone(), run))
+        let _ = owner.handle.tell(Message::Mix(self.setup.id.clone(), run));
+        true
     }
 
     pub(super) fn ask_for_lent_keyframe(&self) {
@@ -559,11 +566,7 @@ impl Task {
         if self.show.owner.is_some() {
             return;
         }
-        let name = format!("{}-{id}", self.setup.id)
-            .chars()
-            .take(64)
-            .collect::<String>();
-        let Ok(name) = ParticipantId::new(name) else {
+        let Some(name) = self.name_elsewhere(id.as_str()) else {
             return;
         };
         let controls = self.stage.controls(id.as_str());
