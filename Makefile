@@ -38,12 +38,13 @@ interop: web ## builds GStreamer's whipsink and publishes with it
 	@deploy/scripts/cargo-test -E 'package(e2e) and test(gstreamer)'
 
 check: web ## formatting, lints, licences and advisories
-	@$(install) build
+	@$(install) check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	npm run --silent --prefix web check
-	@if command -v cargo-deny >/dev/null; then cargo deny check; \
-	 else echo "cargo-deny is not installed, skipped: cargo install --locked cargo-deny"; fi
+	cargo deny check bans licenses sources
+	@if cargo deny fetch db; then cargo deny check advisories; \
+	 else echo "the database of advisories cannot be fetched: they were not looked at" >&2; fi
 
 bench: build ## measurements against peers, as a table and JSON
 	@$(install) test
