@@ -9,9 +9,11 @@ pub(crate) mod codec;
 mod drift;
 pub(crate) mod gain;
 pub(crate) mod input;
+pub mod lab;
 mod limiter;
 pub(crate) mod live;
 mod resampler;
+pub(crate) mod splice;
 
 /// The level reported for silence, in dB below full scale.
 pub const FLOOR_DBFS: f32 = -100.0;

@@ -59,7 +59,7 @@ fn kaiser(x: f64) -> f64 {
 }
 
 /// The modified Bessel function of the first kind, order 0.
-fn bessel(x: f64) -> f64 {
+pub(crate) fn bessel(x: f64) -> f64 {
     let (mut sum, mut term, mut n) = (1.0, 1.0, 1.0);
     while term > sum * 1e-15 {
         term *= (x / (2.0 * n)).powi(2);

@@ -41,7 +41,7 @@ use self::stats::RateMeter;
 use self::video::VideoTimeline;
 use crate::Error;
 use crate::audio::bus::Bus;
-use crate::audio::codec::{Codecs, Encode, RealCodecs};
+use crate::audio::codec::{AacSettings, Codecs, Encode, RealCodecs};
 use crate::audio::input::Counters;
 use crate::audio::live::Live;
 
@@ -219,7 +219,10 @@ impl Program {
         epoch: Timestamp,
         codecs: Box<dyn Codecs>,
     ) -> Result<Self, Error> {
-        let encoder = codecs.aac_encoder(config.aac_bitrate_bps, config.aac_afterburner)?;
+        let encoder = codecs.aac_encoder(AacSettings::stereo_48k(
+            config.aac_bitrate_bps,
+            config.aac_afterburner,
+        ))?;
         Ok(Self {
             delay_ns: nanos(config.program_delay),
             clock,

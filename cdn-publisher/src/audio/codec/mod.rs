@@ -8,10 +8,9 @@ mod opus;
 use std::fmt::Debug;
 
 use bytes::Bytes;
+use media::aac::Config;
 
-pub(crate) use self::aac::AacEncoder;
-#[cfg(test)]
-pub(crate) use self::aac::testing::AacDecoder;
+pub(crate) use self::aac::{AacDecoder, AacEncoder};
 #[cfg(test)]
 pub(crate) use self::opus::testing::BrowserEncoder;
 pub(crate) use self::opus::{OpusDecoder, OpusEncoder};
@@ -26,7 +25,30 @@ pub(crate) const UNIT_SAMPLES: usize = media::aac::FRAME_SAMPLES as usize;
 /// Samples per channel in one Opus packet that is made here: 20 ms, the usual length in WebRTC.
 pub(crate) const PACKET_SAMPLES: usize = 960;
 
-/// Turns packets into sound at 48 kHz. Output is appended.
+/// What an AAC encoder makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AacSettings {
+    pub(crate) sample_rate_hz: u32,
+    /// 1 or 2; mono is the mean of left and right.
+    pub(crate) channels: u8,
+    pub(crate) bitrate_bps: u32,
+    /// fdk-aac's second look at its quantisation: better sound for twice the work.
+    pub(crate) afterburner: bool,
+}
+
+impl AacSettings {
+    /// 48 kHz stereo.
+    pub(crate) fn stereo_48k(bitrate_bps: u32, afterburner: bool) -> Self {
+        Self {
+            sample_rate_hz: 48_000,
+            channels: 2,
+            bitrate_bps,
+            afterburner,
+        }
+    }
+}
+
+/// Turns packets into sound: Opus at 48 kHz, AAC at its own rate. Output is appended.
 pub(crate) trait Decode: Debug + Send {
     /// Decodes a packet.
     fn decode(&mut self, packet: &[u8], out: &mut Vec<Frame>) -> Result<(), Error>;
@@ -65,8 +87,11 @@ pub(crate) trait Codecs: Debug + Send {
     /// A decoder of Opus to stereo.
     fn opus_decoder(&self) -> Result<Box<dyn Decode>, Error>;
 
-    /// An encoder of AAC-LC, 48 kHz stereo.
-    fn aac_encoder(&self, bitrate_bps: u32, afterburner: bool) -> Result<Box<dyn Encode>, Error>;
+    /// An encoder of AAC-LC.
+    fn aac_encoder(&self, settings: AacSettings) -> Result<Box<dyn Encode>, Error>;
+
+    /// A decoder of AAC to stereo, at the rate of the stream; mono comes out on both sides.
+    fn aac_decoder(&self, config: &Config) -> Result<Box<dyn Decode>, Error>;
 
     /// An encoder of Opus, 48 kHz stereo.
     fn opus_encoder(&self, bitrate_bps: u32) -> Result<Box<dyn EncodePacket>, Error>;
@@ -81,8 +106,12 @@ impl Codecs for RealCodecs {
         Ok(Box::new(OpusDecoder::new()?))
     }
 
-    fn aac_encoder(&self, bitrate_bps: u32, afterburner: bool) -> Result<Box<dyn Encode>, Error> {
-        Ok(Box::new(AacEncoder::new(bitrate_bps, afterburner)?))
+    fn aac_encoder(&self, settings: AacSettings) -> Result<Box<dyn Encode>, Error> {
+        Ok(Box::new(AacEncoder::new(settings)?))
+    }
+
+    fn aac_decoder(&self, config: &Config) -> Result<Box<dyn Decode>, Error> {
+        Ok(Box::new(AacDecoder::new(config)?))
     }
 
     fn opus_encoder(&self, bitrate_bps: u32) -> Result<Box<dyn EncodePacket>, Error> {

@@ -6,11 +6,18 @@ use rand::{Rng, SeedableRng};
 
 use super::super::ProgramStats;
 use super::support::*;
-use crate::audio::codec::{AacDecoder, AacEncoder, BrowserEncoder, Encode, Frame, OpusDecoder};
+use crate::audio::codec::{
+    AacDecoder, AacEncoder, AacSettings, BrowserEncoder, Encode, Frame, OpusDecoder,
+};
 use crate::audio::codec::{Decode, RealCodecs, UNIT_SAMPLES};
 
 const SECOND: i64 = 1_000_000_000;
-const BITRATE_BPS: u32 = 128_000;
+const SETTINGS: AacSettings = AacSettings {
+    sample_rate_hz: 48_000,
+    channels: 2,
+    bitrate_bps: 128_000,
+    afterburner: false,
+};
 /// Program sample of the first captured sample: not on the grid of AAC units.
 const START: i64 = 48_000 + 333;
 const SECONDS: usize = 8;
@@ -49,14 +56,24 @@ fn opus_decoded(packets: &[Bytes]) -> Vec<Frame> {
     out
 }
 
+fn aac_decoded(units: &[Bytes]) -> Vec<Frame> {
+    let config = media::aac::Config::lc(48_000, 2).unwrap();
+    let mut decoder = AacDecoder::new(&config).unwrap();
+    let mut out = Vec::new();
+    for unit in units {
+        decoder.decode(unit, &mut out).unwrap();
+    }
+    out
+}
+
 /// `pcm` through the encoder and a decoder, nothing else.
 fn direct(pcm: &[Frame]) -> Vec<Frame> {
-    let mut encoder = AacEncoder::new(BITRATE_BPS, false).unwrap();
-    let mut decoder = AacDecoder::new(&encoder.config());
-    let units = pcm
+    let mut encoder = AacEncoder::new(SETTINGS).unwrap();
+    let units: Vec<Bytes> = pcm
         .chunks_exact(UNIT_SAMPLES)
-        .map(|block| encoder.encode(block).unwrap());
-    let decoded: Vec<Frame> = units.flat_map(|unit| decoder.decode(&unit)).collect();
+        .map(|block| encoder.encode(block).unwrap())
+        .collect();
+    let decoded = aac_decoded(&units);
     decoded[usize::try_from(encoder.delay_samples()).unwrap()..].to_vec()
 }
 
@@ -78,13 +95,13 @@ fn program(packets: &[Bytes], lost: impl Fn(usize) -> bool) -> (Vec<Frame>, Prog
     let end = i64::try_from(SECONDS).unwrap() * SECOND;
     let out = sim.collect(end);
     out.assert_invariants();
-    let config = AacEncoder::new(BITRATE_BPS, false).unwrap().config();
-    let mut decoder = AacDecoder::new(&config);
     let first = out.audio[0].1.dts.ticks();
-    let units = out.audio.iter();
-    let pcm: Vec<Frame> = units
-        .flat_map(|(_, unit)| decoder.decode(&unit.data))
+    let units: Vec<Bytes> = out
+        .audio
+        .iter()
+        .map(|(_, unit)| unit.data.clone())
         .collect();
+    let pcm = aac_decoded(&units);
     let skip = usize::try_from(START - first).unwrap();
     (pcm[skip..].to_vec(), sim.program.stats(sim.at(end)))
 }

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use super::super::{Config, Input, Output, Program, SourceId};
 use crate::Error;
-use crate::audio::codec::{Codecs, Decode, Encode, EncodePacket, Frame, UNIT_SAMPLES};
+use crate::audio::codec::{AacSettings, Codecs, Decode, Encode, EncodePacket, Frame, UNIT_SAMPLES};
 
 pub(super) const SOURCE: SourceId = SourceId(1);
 pub(super) const DELAY_NS: i64 = 300_000_000;
@@ -46,7 +46,11 @@ impl Codecs for RampCodecs {
         Ok(Box::new(RampDecoder { next: 0 }))
     }
 
-    fn aac_encoder(&self, _: u32, _: bool) -> Result<Box<dyn Encode>, Error> {
+    fn aac_decoder(&self, _: &media::aac::Config) -> Result<Box<dyn Decode>, Error> {
+        Ok(Box::new(RampDecoder { next: 0 }))
+    }
+
+    fn aac_encoder(&self, _: AacSettings) -> Result<Box<dyn Encode>, Error> {
         Ok(Box::new(RampEncoder {
             previous: vec![vec![[0.0; 2]; UNIT_SAMPLES / 64]; 2],
         }))
