@@ -42,6 +42,11 @@ impl Gain {
         self.now == 0.0 && self.target == 0.0
     }
 
+    /// Sound passes unchanged, or is about to.
+    pub(crate) fn is_unity(&self) -> bool {
+        self.target == 1.0
+    }
+
     /// Adds `sound` to `out`. Returns false when the gain made it silence.
     pub(crate) fn mix(&mut self, sound: &[Frame], out: &mut [Frame]) -> bool {
         if self.is_silent() {

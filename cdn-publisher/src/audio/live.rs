@@ -4,8 +4,9 @@
 //! the program by what the AAC encoder looks ahead; packets wait here until the picture of the same moment is released.
 //!
 //! Invariants:
-//! - Packets lie on a grid: each begins at a multiple of [`PACKET_SAMPLES`] of program time. None is missing, unless the
-//!   encoder fails.
+//! - Packets lie on a grid: each begins at a multiple of [`PACKET_SAMPLES`] of program time at 48 kHz. None is missing,
+//!   unless the encoder fails.
+//! - A bus that follows a host's clock steps by a sample now and then; the sound here steps with it.
 //! - At most [`MAX_WAITING`] packets wait; beyond that the oldest is dropped.
 
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use media::{AccessUnit, Config, Rate, Timestamp, Track, opus};
 
 use super::bus::AUDIO_TRACK;
 use super::codec::{EncodePacket, Frame, PACKET_SAMPLES};
+use super::resampler::Converter;
 
 /// Half a second: many times what the AAC encoder looks ahead.
 const MAX_WAITING: usize = 25;
@@ -25,16 +27,22 @@ const PACKET: i64 = PACKET_SAMPLES as i64;
 pub(crate) struct Live {
     encoder: Box<dyn EncodePacket>,
     track: Arc<Track>,
+    /// To 48 kHz, where the bus has another rate.
+    converter: Option<Converter>,
     /// Samples of a packet that is not full yet.
     pcm: Vec<Frame>,
-    /// Program sample of the first of them.
+    /// Program time of the first of them, in samples at 48 kHz.
     at: i64,
+    /// Where the next block of the bus is expected, in its own samples.
+    next: i64,
+    scratch: Vec<Frame>,
     waiting: VecDeque<AccessUnit>,
 }
 
 impl Live {
-    /// Sound that begins with the first packet of the grid at or after program sample `position`.
-    pub(crate) fn new(encoder: Box<dyn EncodePacket>, position: i64) -> Self {
+    /// Sound that begins with the first packet of the grid at or after `position`, in samples of program time at `rate`.
+    pub(crate) fn new(encoder: Box<dyn EncodePacket>, position: i64, rate: Rate) -> Self {
+        let start = Timestamp::new(position, rate).rescale(Rate::AUDIO).ticks();
         Self {
             encoder,
             track: Arc::new(Track {
@@ -42,24 +50,54 @@ impl Live {
                 config: Config::Opus(opus::Config { channels: 2 }),
                 rate: Rate::AUDIO,
             }),
+            converter: (rate != Rate::AUDIO).then(|| Converter::new(rate, Rate::AUDIO)),
             pcm: Vec::with_capacity(PACKET_SAMPLES),
-            at: next_on_grid(position),
+            at: start,
+            next: position,
+            scratch: Vec::new(),
             waiting: VecDeque::new(),
         }
     }
 
-    /// Takes the block whose first sample is program sample `position`. Blocks follow each other without a gap.
+    /// Takes the block whose first sample is `position` of program time, at the bus's rate. Blocks follow each other without a
+    /// gap, but for a step of a sample.
     pub(crate) fn push(&mut self, position: i64, block: &[Frame]) {
-        let next = self
-            .at
-            .saturating_add(i64::try_from(self.pcm.len()).unwrap_or(i64::MAX));
-        let early = usize::try_from(next.saturating_sub(position)).unwrap_or(0);
-        for frame in block.iter().skip(early) {
+        let step = position.saturating_sub(self.next).clamp(-1, 1);
+        let block = match (step, block) {
+            (-1, [_, rest @ ..]) => rest,
+            (1, [first, ..]) => {
+                self.take(&[*first]);
+                block
+            }
+            _ => block,
+        };
+        self.take(block);
+        let length = i64::try_from(block.len()).unwrap_or(i64::MAX);
+        self.next = position.saturating_add(length);
+    }
+
+    fn take(&mut self, frames: &[Frame]) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        match &mut self.converter {
+            Some(converter) => converter.push(frames, &mut scratch),
+            None => scratch.extend_from_slice(frames),
+        }
+        for frame in &scratch {
             self.pcm.push(*frame);
             if self.pcm.len() == PACKET_SAMPLES {
                 self.encode();
+            } else if self.is_before_grid() {
+                self.pcm.clear();
+                self.at += 1;
             }
         }
+        self.scratch = scratch;
+    }
+
+    /// The only sample held is not the first of a packet.
+    fn is_before_grid(&self) -> bool {
+        self.pcm.len() == 1 && self.at.rem_euclid(PACKET) != 0
     }
 
     fn encode(&mut self) {
@@ -95,10 +133,6 @@ impl Live {
     }
 }
 
-fn next_on_grid(position: i64) -> i64 {
-    position.saturating_add((PACKET - position.rem_euclid(PACKET)) % PACKET)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,7 +155,7 @@ mod tests {
     #[test]
     fn packets_hold_the_samples_of_their_place() {
         for start in [0_i64, 1, 333, 959, 960, -1_000] {
-            let mut live = Live::new(Box::new(First), start);
+            let mut live = Live::new(Box::new(First), start, Rate::AUDIO);
             let mut last = None;
             for block in 0..20 {
                 let position = start + block * 1_024;
@@ -140,8 +174,36 @@ mod tests {
     }
 
     #[test]
+    fn a_bus_that_steps_takes_its_listeners_along() {
+        #[derive(Debug)]
+        struct Silent;
+        impl EncodePacket for Silent {
+            fn encode(&mut self, _: &[Frame]) -> Result<Bytes, Error> {
+                Ok(Bytes::from_static(b"x"))
+            }
+        }
+        for (rate, step) in [(48_000, 1), (48_000, -1), (44_100, 1), (44_100, 0)] {
+            let rate = Rate::new(rate).unwrap();
+            let mut live = Live::new(Box::new(Silent), 0, rate);
+            let (mut position, mut last) = (0, 0);
+            for _ in 0..1_000 {
+                live.push(position, &[[0.0; 2]; 1_024]);
+                position += 1_024 + step;
+                while let Some(unit) = live.pop(i64::MAX) {
+                    last = unit.pts.as_nanos();
+                }
+            }
+            let behind = Timestamp::new(position, rate).as_nanos() - last;
+            assert!(
+                (0..60_000_000).contains(&behind),
+                "{rate:?} {step}: {behind}"
+            );
+        }
+    }
+
+    #[test]
     fn packets_wait_for_their_time_and_not_without_bound() {
-        let mut live = Live::new(Box::new(First), 0);
+        let mut live = Live::new(Box::new(First), 0, Rate::AUDIO);
         let frames: Vec<Frame> = (0..100 * 960).map(|n| [n as f32, 0.0]).collect();
         live.push(0, &frames);
         assert_eq!(live.waiting.len(), MAX_WAITING);

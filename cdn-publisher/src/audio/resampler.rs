@@ -7,6 +7,8 @@
 
 use std::sync::LazyLock;
 
+use media::Rate;
+
 use super::codec::Frame;
 
 /// Samples that one output sample depends on.
@@ -98,6 +100,49 @@ pub(crate) fn interpolate(samples: &[Frame; TAPS], fraction: f64) -> Frame {
     [(l0 + l1) + (l2 + l3), (r0 + r1) + (r2 + r3)]
 }
 
+/// A contiguous sound at another rate, block by block.
+#[derive(Debug)]
+pub(crate) struct Converter {
+    /// Samples of the input per sample of the output.
+    ratio: f64,
+    /// Input that is still needed, and the position in it of the next output sample.
+    input: Vec<Frame>,
+    at: f64,
+}
+
+impl Converter {
+    /// The first sample that comes out is the first that goes in.
+    pub(crate) fn new(from: Rate, to: Rate) -> Self {
+        Self {
+            ratio: f64::from(from.hz()) / f64::from(to.hz()),
+            input: vec![Frame::default(); TAPS / 2 - 1],
+            at: 0.0,
+        }
+    }
+
+    /// Takes a block and appends what can be known of the output: all but the last [`HALF`] samples.
+    pub(crate) fn push(&mut self, block: &[Frame], out: &mut Vec<Frame>) {
+        self.input.extend_from_slice(block);
+        loop {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a position within the input"
+            )]
+            let first = self.at as usize;
+            let window = self.input.get(first..).and_then(<[Frame]>::first_chunk);
+            let Some(window) = window else {
+                let past = first.min(self.input.len());
+                self.input.drain(..past);
+                self.at -= past as f64;
+                return;
+            };
+            out.push(interpolate(window, self.at.fract()));
+            self.at += self.ratio;
+        }
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::cast_possible_truncation, reason = "small numbers")]
 mod tests {
@@ -132,6 +177,25 @@ mod tests {
             assert!(snr > 80.0, "{frequency_hz} Hz: {snr:.1} dB");
         }
         assert!(snr(19_000.0) > 60.0, "19 kHz: {:.1} dB", snr(19_000.0));
+    }
+
+    #[test]
+    fn a_converted_tone_is_the_same_tone() {
+        let hz = |rate| Rate::new(rate).unwrap();
+        let mut converter = Converter::new(hz(44_100), hz(48_000));
+        let tone = |at: f64| (10_000.0 * (std::f64::consts::TAU * 997.0 * at).sin()) as f32;
+        let input: Vec<Frame> = (0..44_100)
+            .map(|n| [tone(f64::from(n) / 44_100.0); 2])
+            .collect();
+        let mut out = Vec::new();
+        for block in input.chunks(1_024) {
+            converter.push(block, &mut out);
+        }
+        assert!(out.len() > 47_900 && out.len() <= 48_000, "{}", out.len());
+        for (n, frame) in out.iter().enumerate().skip(100) {
+            let error = frame[0] - tone(n as f64 / 48_000.0);
+            assert!(error.abs() < 3.0, "sample {n} is {error} off");
+        }
     }
 
     #[test]

@@ -6,10 +6,14 @@
 //! - *Constant delay.* A unit is released at its capture time + [`Config::program_delay`], sound and picture alike, so
 //!   that two sources that show the same moment are interchangeable. Picture that comes later than that is released at
 //!   once with its true timestamp; sound that comes later than that is lost.
-//! - *Sound is the master.* Audio unit `n` lies at exactly `n · 1024` samples; from the first on, none is ever missing.
-//!   One encoder lives as long as the program. Missing input is concealed, then silence.
-//! - *Picture passes through.* Slices are byte-identical; every IDR carries SPS and PPS; what cannot be decoded after a
-//!   loss is dropped until the next IDR. DTS strictly increases, by at least 1 ms.
+//! - *Sound is the master.* Audio units follow each other every 1024 samples; from the first on, none is ever missing.
+//!   Missing input is concealed, then silence.
+//! - *A host's AAC passes through* where it is all that is heard, at its own loudness, in the program's configuration: the
+//!   bytes are the host's. What comes before and after is joined to it without a seam ([`crate::audio::splice`]). Any other
+//!   sound goes over the bus and one encoder.
+//! - *Picture passes through.* Slices are byte-identical. Every IDR carries SPS and PPS, except those of a source that sends
+//!   them out of band while nothing else was ever shown: its units are untouched. What cannot be decoded after a loss is
+//!   dropped until the next IDR. DTS strictly increases, by at least 1 ms.
 //! - *Sources come and go.* The program goes on; a source enters the picture at its first keyframe.
 //! - *One picture, many voices.* One source is shown at a time; every attached source is heard with its own gain. A cut to
 //!   another source ([`Input::Show`]) happens at an IDR of that source which is later than everything published, and the
@@ -41,9 +45,10 @@ use self::stats::RateMeter;
 use self::video::VideoTimeline;
 use crate::Error;
 use crate::audio::bus::Bus;
-use crate::audio::codec::{AacSettings, Codecs, Encode, RealCodecs};
+use crate::audio::codec::{AacSettings, Codecs, RealCodecs};
 use crate::audio::input::Counters;
 use crate::audio::live::Live;
+use crate::audio::splice::{Joint, Side};
 
 /// Most sources attached at a time, counting those whose last units still wait.
 pub const MAX_SOURCES: usize = 64;
@@ -58,7 +63,14 @@ pub const MAX_LEAD: Duration = Duration::from_secs(2);
 /// How long a gain takes to change.
 pub const GAIN_RAMP: Duration = Duration::from_millis(10);
 
-/// Most audio units encoded in one call, when the caller was away for long.
+/// Of a source that is not decoded otherwise, so many units of each period are, for its level: twice a second.
+const LEVEL_UNITS: i64 = 6;
+const LEVEL_PERIOD_UNITS: i64 = 24;
+
+/// Rates at which a host's AAC passes through: those that every player and destination takes.
+const HOST_RATES_HZ: [u32; 2] = [44_100, 48_000];
+
+/// Most audio units made in one call, when the caller was away for long.
 const MAX_UNITS_PER_CALL: usize = 256;
 
 /// A source that was detached this long ago has nothing more to give.
@@ -122,7 +134,7 @@ pub enum Input {
     Unit {
         /// An attached source.
         source: SourceId,
-        /// H.264 (AVCC, SPS and PPS in the track) or Opus.
+        /// H.264 (AVCC, SPS and PPS in the track), Opus or AAC.
         unit: AccessUnit,
     },
     /// A source is gone. What it delivered is still published in its time.
@@ -151,6 +163,8 @@ pub enum Output {
         video_dts: Timestamp,
         /// Program time of the first sample at which the gains that belong to it move.
         audio_at: Timestamp,
+        /// How the sound before and after becomes one.
+        method: SpliceMethod,
     },
     /// Ask this source for an IDR. Throttled to one per 500 ms and source.
     RequestKeyframe {
@@ -159,12 +173,13 @@ pub enum Output {
     },
 }
 
-/// Sound before and after the program's start.
-#[derive(Debug)]
-enum Sound {
-    /// Nothing is published yet; the encoder waits.
-    Waiting(Option<Box<dyn Encode>>),
-    Running(Bus),
+/// How the sound before and after a cut becomes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpliceMethod {
+    /// One encoder goes on; gains move over [`GAIN_RAMP`].
+    Crossfade,
+    /// A host's own AAC ends or begins: two bitstreams are joined.
+    Bitstream,
 }
 
 /// The program of one channel. See the module documentation.
@@ -184,7 +199,12 @@ pub struct Program {
     gains: Vec<(SourceId, f32)>,
     /// Whose pictures are being published: `wanted` from its first IDR on.
     live: Option<SourceId>,
-    sound: Sound,
+    /// Where all voices meet; none before the start.
+    bus: Option<Box<Bus>>,
+    /// Whose own AAC units are published, or about to be.
+    passing: Option<SourceId>,
+    /// How the bus is encoded where no host's AAC decides.
+    settings: AacSettings,
     /// Viewers in real time are there.
     wants_live_sound: bool,
     opus_bitrate_bps: u32,
@@ -219,10 +239,10 @@ impl Program {
         epoch: Timestamp,
         codecs: Box<dyn Codecs>,
     ) -> Result<Self, Error> {
-        let encoder = codecs.aac_encoder(AacSettings::stereo_48k(
-            config.aac_bitrate_bps,
-            config.aac_afterburner,
-        ))?;
+        // What the encoder refuses is known now, and not when the program starts.
+        let (bitrate_bps, afterburner) = (config.aac_bitrate_bps, config.aac_afterburner);
+        let settings = AacSettings::stereo_48k(bitrate_bps, afterburner);
+        drop(codecs.aac_encoder(settings)?);
         Ok(Self {
             delay_ns: nanos(config.program_delay),
             clock,
@@ -233,7 +253,9 @@ impl Program {
             not_before_ns: None,
             gains: Vec::new(),
             live: None,
-            sound: Sound::Waiting(Some(encoder)),
+            bus: None,
+            passing: None,
+            settings,
             wants_live_sound: false,
             opus_bitrate_bps: config.opus_bitrate_bps,
             timeline: VideoTimeline::default(),
@@ -290,7 +312,7 @@ impl Program {
                 (None, None) => break,
             }
         }
-        if let Sound::Running(bus) = &mut self.sound
+        if let Some(bus) = &mut self.bus
             && let Some(live) = bus.live_mut()
         {
             while let Some(unit) = live.pop(horizon) {
@@ -303,16 +325,16 @@ impl Program {
 
     /// Makes sound for viewers in real time, from the next block on, or stops making it.
     fn set_live_sound(&mut self) {
-        let Sound::Running(bus) = &mut self.sound else {
+        let Some(bus) = &mut self.bus else {
             return;
         };
-        let position = bus.position();
+        let (position, rate) = (bus.position(), bus.rate());
         let live = bus.live_mut();
         if !self.wants_live_sound {
             *live = None;
         } else if live.is_none() {
             match self.codecs.opus_encoder(self.opus_bitrate_bps) {
-                Ok(encoder) => *live = Some(Box::new(Live::new(encoder, position))),
+                Ok(encoder) => *live = Some(Box::new(Live::new(encoder, position, rate))),
                 Err(error) => tracing::error!(%error, "viewers in real time have no sound"),
             }
         }
@@ -341,9 +363,9 @@ impl Program {
     /// When to call [`Program::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let (cut, start) = match &self.sound {
+        let (cut, start) = match &self.bus {
             // By the same picture as in `start`: an IDR behind it may be older.
-            Sound::Waiting(_) => {
+            None => {
                 let picture = self.source(self.wanted);
                 let sound = self.first_sound_ns();
                 (
@@ -351,12 +373,9 @@ impl Program {
                     sound.map(|at| at.saturating_add(nanos(START_WAIT))),
                 )
             }
-            Sound::Running(_) => (self.entry_ns().filter(|_| self.live != self.wanted), None),
+            Some(_) => (self.entry_ns().filter(|_| self.live != self.wanted), None),
         };
-        let live = match &self.sound {
-            Sound::Running(bus) => bus.next_live_ns(),
-            Sound::Waiting(_) => None,
-        };
+        let live = self.bus.as_ref().and_then(|bus| bus.next_live_ns());
         [
             self.next_sound_ns(),
             self.next_picture_ns(),
@@ -379,7 +398,8 @@ impl Program {
         stats.video.moved = self.timeline.moved;
         stats.audio.peak_dbfs = crate::audio::FLOOR_DBFS;
         stats.audio.rms_dbfs = crate::audio::FLOOR_DBFS;
-        if let Sound::Running(bus) = &self.sound {
+        if let Some(bus) = &self.bus {
+            stats.audio.passes = bus.passes();
             let levels = bus.levels();
             stats.audio.peak_dbfs = levels.peak_dbfs;
             stats.audio.rms_dbfs = levels.rms_dbfs;
@@ -394,7 +414,7 @@ impl Program {
         stats.audio.reanchors = total.slips;
         if let Some(source) = self.sources.iter().find(|s| s.has_sound()) {
             stats.audio.resample_ppm = source.ppm();
-            stats.av_offset_ms = -source.early_samples() / 48.0;
+            stats.av_offset_ms = -source.early_ms();
         }
         stats
     }
@@ -415,7 +435,7 @@ impl Program {
                 limit: MAX_SOURCES,
             });
         }
-        self.sources.push(Source::new(id, gain));
+        self.sources.push(Source::new(id, gain, self.rate()));
         Ok(())
     }
 
@@ -499,9 +519,9 @@ impl Program {
 
     /// Starts the sound when its first picture is due, or when waiting for one has been long enough.
     fn start(&mut self, now: Instant, horizon: i64) {
-        let Sound::Waiting(encoder) = &mut self.sound else {
+        if self.bus.is_some() {
             return;
-        };
+        }
         let source = self.sources.iter().find(|s| Some(s.id) == self.wanted);
         let picture = source.and_then(|s| s.video.next_due_ns());
         let sound = source.and_then(Source::first_sound_ns);
@@ -511,20 +531,29 @@ impl Program {
             _ if waited => horizon,
             _ => return,
         };
-        let Some(encoder) = encoder.take() else {
-            return;
-        };
-        let samples = Timestamp::from_nanos(start).rescale(Rate::AUDIO).ticks();
-        match Bus::new(encoder, samples) {
+        let host = source.and_then(Source::aac);
+        let host = host.filter(|config| {
+            config.is_plain_lc() && HOST_RATES_HZ.contains(&config.sample_rate_hz)
+        });
+        let grid_ns = host.and(sound).unwrap_or_default();
+        let settings = host.map_or(self.settings, |host| AacSettings {
+            sample_rate_hz: host.sample_rate_hz,
+            channels: host.channels,
+            ..self.settings
+        });
+        let rate = Rate::new(settings.sample_rate_hz).unwrap_or(Rate::AUDIO);
+        let samples = |ns| Timestamp::from_nanos(ns).rescale(rate).ticks();
+        let (start, grid) = (samples(start), samples(grid_ns));
+        let bus = Bus::new(self.codecs.as_ref(), settings, host, start, grid);
+        match bus {
             Ok(bus) => {
-                let first = samples.div_euclid(1_024) * 1_024;
-                self.sound = Sound::Running(bus);
-                while self.next_bus_start().is_some_and(|next| next < first) {
-                    let _ = self.encode_sound();
+                for source in &mut self.sources {
+                    source.set_bus_rate(bus.rate());
                 }
+                self.bus = Some(Box::new(bus));
                 self.set_live_sound();
                 self.meters.stats.started = true;
-                tracing::debug!(start_ms = start / 1_000_000, at = ?now, "program starts");
+                tracing::debug!(start, ?settings, at = ?now, "program starts");
             }
             Err(error) => tracing::error!(%error, "program has no sound"),
         }
@@ -532,10 +561,11 @@ impl Program {
 
     /// Moves the picture to the wanted source when the IDR at which it can enter is due, and everything before it is out.
     fn cut(&mut self, now: Instant, horizon: i64) {
-        let Sound::Running(bus) = &self.sound else {
+        let Some(bus) = &self.bus else {
             return;
         };
-        let audio_at = Timestamp::new(bus.position(), Rate::AUDIO);
+        let audio_at = Timestamp::new(bus.position(), bus.rate());
+        let passed = bus.passes();
         let Some(entry) = self.entry_ns().filter(|entry| *entry <= horizon) else {
             return;
         };
@@ -550,11 +580,16 @@ impl Program {
         tracing::debug!(?old, ?new, at = ?now, "cut");
         self.live = new;
         self.set_gains();
+        let method = match passed || self.passable().is_some() {
+            true => SpliceMethod::Bitstream,
+            false => SpliceMethod::Crossfade,
+        };
         if let Some(source) = new {
             self.outputs.push_back(Output::Cut {
                 source,
                 video_dts: Timestamp::from_nanos(entry),
                 audio_at,
+                method,
             });
         }
     }
@@ -567,16 +602,14 @@ impl Program {
         self.source(self.wanted)?.video.keyframe_after(after)
     }
 
-    fn next_sound_ns(&self) -> Option<i64> {
-        let next = self.next_bus_start()?;
-        Some(Timestamp::new(next, Rate::AUDIO).as_nanos())
+    /// Samples of program time per second of the bus.
+    fn rate(&self) -> Rate {
+        self.bus.as_ref().map_or(Rate::AUDIO, |bus| bus.rate())
     }
 
-    fn next_bus_start(&self) -> Option<i64> {
-        match &self.sound {
-            Sound::Waiting(_) => None,
-            Sound::Running(bus) => Some(bus.next_start()),
-        }
+    fn next_sound_ns(&self) -> Option<i64> {
+        let bus = self.bus.as_ref()?;
+        Some(Timestamp::new(bus.next_start(), bus.rate()).as_nanos())
     }
 
     fn next_picture_ns(&self) -> Option<i64> {
@@ -587,35 +620,113 @@ impl Program {
         self.source(self.wanted)?.first_sound_ns()
     }
 
-    fn encode_sound(&mut self) -> Option<AccessUnit> {
-        let Sound::Running(bus) = &mut self.sound else {
+    /// The source whose own AAC units sound exactly like what is to be heard.
+    fn passable(&self) -> Option<SourceId> {
+        let Some(bus) = &self.bus else {
             return None;
         };
-        let sources = &mut self.sources;
+        let mut heard = self.sources.iter().filter(|source| source.has_sound());
+        let source = heard.next().filter(|_| heard.next().is_none())?;
+        let fits = source.aac().is_some_and(|config| bus.takes(config));
+        (fits && source.is_unchanged()).then_some(source.id)
+    }
+
+    /// Chooses whose units may pass. Whose units do pass stays until the splicer has left them.
+    fn choose_passing(&mut self) {
+        let passes = matches!(&self.bus, Some(bus) if bus.passes());
+        let passing = if passes {
+            self.passing
+        } else {
+            self.passable()
+        };
+        for source in &mut self.sources {
+            source.set_locked(Some(source.id) == passing);
+        }
+        self.passing = passing;
+    }
+
+    /// Whether the source whose units pass need not be decoded: nobody hears the bus, and nobody else is on it. Now and
+    /// then it is decoded all the same, for its level.
+    fn lets_sleep(&mut self) -> bool {
+        let Some(bus) = &mut self.bus else {
+            return false;
+        };
+        let passes = bus.passes() && bus.live_mut().is_none();
+        let measured = bus.slot().rem_euclid(LEVEL_PERIOD_UNITS) < LEVEL_UNITS;
+        let voices = self.sources.iter().filter(|source| source.is_audible());
+        let asleep = passes && !measured && voices.count() == 1;
+        let unchanged = self.passable() == self.passing;
+        let asleep = asleep && unchanged;
+        for source in &mut self.sources {
+            source.set_asleep(asleep);
+        }
+        asleep
+    }
+
+    /// An encoder is about to take over from a source that may have slept.
+    fn recall(&mut self) {
+        let Some(bus) = &mut self.bus else {
+            return;
+        };
+        let samples = bus.forgotten_samples();
+        let passing = self.sources.iter_mut().find(|s| Some(s.id) == self.passing);
+        if let Some(source) = passing.filter(|_| samples > 0) {
+            bus.tell_again(&source.recall(samples));
+        }
+    }
+
+    fn read_block(&mut self, asleep: bool) {
+        let passing = self.passing;
+        let Some(bus) = &mut self.bus else {
+            return;
+        };
+        let (sources, heard) = (&mut self.sources, &mut self.meters.heard);
         let mut silent = usize::MAX;
-        let unit = bus.encode(|position, block| {
+        bus.read(asleep, |position, mix, host| {
             for source in sources.iter_mut() {
-                silent = silent.min(source.read(position, block));
+                silent = silent.min(source.read(position, !asleep, mix));
+                if Some(source.id) == passing && source.is_locked() {
+                    host.extend_from_slice(source.last_read());
+                }
             }
-            silent = silent.min(block.len());
-            if silent == 0 {
-                self.meters.heard = true;
-            }
+            silent = silent.min(mix.len());
+            *heard |= silent == 0;
         });
         if self.meters.heard && silent > 0 {
             self.meters.stats.audio.silence_inserted_samples += silent as u64;
             metrics::counter!("anchornet_program_silence_samples_total").increment(silent as u64);
         }
-        Some(unit)
     }
 
     fn publish_sound(&mut self, now: Instant) {
-        if let Some(unit) = self.encode_sound() {
-            metrics::counter!("anchornet_program_audio_units_total").increment(1);
-            self.meters.audio.add(now, unit.data.len());
-            self.meters.stats.audio.units += 1;
-            self.outputs.push_back(Output::Unit(unit));
+        self.choose_passing();
+        let asleep = self.lets_sleep();
+        while matches!(&self.bus, Some(bus) if bus.wants_block()) {
+            self.read_block(asleep);
         }
+        let unchanged = self.passing.is_some() && self.passable() == self.passing;
+        if !unchanged {
+            self.recall();
+        }
+        let Some(bus) = &mut self.bus else {
+            return;
+        };
+        let passing = self.sources.iter().find(|s| Some(s.id) == self.passing);
+        let want = match unchanged && passing.is_some_and(Source::is_locked) {
+            true => Side::Host,
+            false => Side::Bus,
+        };
+        let (unit, joint) = bus.next_unit(self.codecs.as_ref(), want, |before| {
+            passing.and_then(|source| source.unit_at(before))
+        });
+        bus.follow(passing.map_or(0.0, Source::error_samples));
+        if let Some(joint) = joint {
+            self.meters.joint(&joint);
+        }
+        metrics::counter!("anchornet_program_audio_units_total").increment(1);
+        self.meters.audio.add(now, unit.data.len());
+        self.meters.stats.audio.units += 1;
+        self.outputs.push_back(Output::Unit(unit));
     }
 
     fn publish_picture(&mut self, now: Instant) {
@@ -626,7 +737,9 @@ impl Program {
         let Some(picture) = source.video.pop() else {
             return;
         };
-        let Some(unit) = self.timeline.place(&picture) else {
+        // Who sends AAC sends headers apart from the stream: by RTMP.
+        let out_of_band = source.aac().is_some();
+        let Some(unit) = self.timeline.place(&picture, out_of_band) else {
             source.want_keyframe();
             let dropped = 1 + source.video.clear();
             self.drop_pictures(dropped);
@@ -683,6 +796,20 @@ impl Program {
 }
 
 impl Meters {
+    fn joint(&mut self, joint: &Joint) {
+        let stats = &mut self.stats.audio;
+        stats.splices += 1;
+        stats.forced_splices += u64::from(!joint.is_clean());
+        let to = match joint.to {
+            Side::Bus => "bus",
+            Side::Host => "host",
+        };
+        let clean = if joint.is_clean() { "yes" } else { "no" };
+        metrics::counter!("anchornet_program_splices_total", "to" => to, "clean" => clean)
+            .increment(1);
+        tracing::info!(?joint, "bitstreams joined");
+    }
+
     fn picture(&mut self, unit: &AccessUnit) {
         let stats = &mut self.stats.video;
         stats.units += 1;
@@ -724,6 +851,11 @@ pub(crate) fn describe_metrics() {
         "anchornet_program_audio_units_total",
         metrics::Unit::Count,
         "AAC access units published"
+    );
+    metrics::describe_counter!(
+        "anchornet_program_splices_total",
+        metrics::Unit::Count,
+        "Joints between a host's own AAC and encoded sound, by where they lead and whether all conditions held"
     );
     metrics::describe_counter!(
         "anchornet_program_video_units_total",

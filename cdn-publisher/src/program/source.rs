@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use media::{AccessUnit, Config};
+use bytes::Bytes;
+use media::{AccessUnit, Config, Rate, aac};
 
 use super::SourceId;
 use super::video::{Picture, Verdict, VideoInput, is_avcc};
 use crate::Error;
 use crate::audio::bus::{LevelMeter, Levels};
-use crate::audio::codec::{Codecs, Frame};
+use crate::audio::codec::{Codecs, Frame, UNIT_SAMPLES};
 use crate::audio::gain::Gain;
-use crate::audio::input::{AudioInput, Counters};
+use crate::audio::input::{AudioInput, Coding, Counters};
 
 /// Shortest time between two requests for a keyframe.
 pub(super) const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
@@ -21,9 +22,15 @@ pub(super) struct Source {
     pub(super) id: SourceId,
     pub(super) video: VideoInput,
     audio: Option<AudioInput>,
+    /// Its sound comes as AAC, configured like this.
+    aac: Option<aac::Config>,
+    /// What the bus reads its sound at.
+    bus_rate: Rate,
     gain: Gain,
     meter: LevelMeter,
     scratch: Vec<Frame>,
+    /// Counters of inputs that were replaced.
+    past: Counters,
     /// Program time at which it was detached, in nanoseconds.
     pub(super) detached_ns: Option<i64>,
     /// An IDR is needed; asked for at this time.
@@ -32,14 +39,17 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(id: SourceId, gain: f32) -> Self {
+    pub(super) fn new(id: SourceId, gain: f32, bus_rate: Rate) -> Self {
         Self {
             id,
             video: VideoInput::default(),
             audio: None,
+            aac: None,
+            bus_rate,
             gain: Gain::new(gain),
             meter: LevelMeter::default(),
             scratch: Vec::new(),
+            past: Counters::default(),
             detached_ns: None,
             needs_keyframe: false,
             requested_at: None,
@@ -49,7 +59,7 @@ impl Source {
     /// Takes a unit captured at these nanoseconds of program time. Returns how many pictures were dropped.
     ///
     /// # Errors
-    /// [`Error::Unit`] for AAC; [`Error::Media`] for bad Opus; [`Error::Codec`] when the decoder cannot be made.
+    /// [`Error::Media`] for bad Opus; [`Error::Codec`] when the decoder cannot be made.
     pub(super) fn push(
         &mut self,
         unit: AccessUnit,
@@ -57,25 +67,44 @@ impl Source {
         pts_ns: i64,
         codecs: &dyn Codecs,
     ) -> Result<u64, Error> {
-        match unit.track.config {
-            Config::H264(_) => Ok(self.push_picture(Picture {
-                dts_ns,
-                pts_ns,
-                unit,
-            })),
-            Config::Opus(_) => {
-                let audio = match &mut self.audio {
-                    Some(audio) => audio,
-                    None => self.audio.insert(AudioInput::new(codecs.opus_decoder()?)),
-                };
-                audio.push(pts_ns as f64 * 48e-6, unit.data)?;
-                Ok(0)
+        let (coding, rate) = match &unit.track.config {
+            Config::H264(_) => {
+                return Ok(self.push_picture(Picture {
+                    dts_ns,
+                    pts_ns,
+                    unit,
+                }));
             }
-            Config::Aac(_) => Err(Error::Unit {
-                source_id: self.id,
-                why: "AAC is not decoded; sources bring Opus",
-            }),
+            Config::Opus(_) => (Coding::Opus, Rate::AUDIO),
+            Config::Aac(config) => {
+                let rate_hz = config.sbr_rate_hz.unwrap_or(config.sample_rate_hz);
+                // Spectral band replication doubles the rate, and the samples of a unit with it.
+                let factor = rate_hz.checked_div(config.sample_rate_hz).unwrap_or(1);
+                let unit_samples = config.frame_samples.saturating_mul(factor).into();
+                let rate = Rate::new(rate_hz).unwrap_or(Rate::AUDIO);
+                (Coding::Aac { unit_samples }, rate)
+            }
+        };
+        let config = match &unit.track.config {
+            Config::Aac(config) => Some(config),
+            Config::H264(_) | Config::Opus(_) => None,
+        };
+        if self.audio.is_none() || self.aac.as_ref() != config {
+            // A change of the coding in the middle of a session starts over.
+            let decoder = match config {
+                Some(config) => codecs.aac_decoder(config)?,
+                None => codecs.opus_decoder()?,
+            };
+            if let Some(past) = &self.audio {
+                self.past = self.past + past.counters();
+            }
+            self.audio = Some(AudioInput::new(decoder, coding, rate, self.bus_rate));
+            self.aac = config.cloned();
         }
+        if let Some(audio) = &mut self.audio {
+            audio.push(pts_ns, unit.data)?;
+        }
+        Ok(0)
     }
 
     fn push_picture(&mut self, picture: Picture) -> u64 {
@@ -121,14 +150,16 @@ impl Source {
     /// Adds its sound to `out`; returns how many samples have none to be heard.
     ///
     /// A silent source is read all the same: its decoder and its clock stay where they would be, and its level is shown.
-    pub(super) fn read(&mut self, position: i64, out: &mut [Frame]) -> usize {
+    pub(super) fn read(&mut self, position: i64, metered: bool, out: &mut [Frame]) -> usize {
         let Some(audio) = &mut self.audio else {
             return out.len();
         };
         self.scratch.clear();
         self.scratch.resize(out.len(), Frame::default());
         let silent = audio.read(position, &mut self.scratch);
-        self.meter.add(&self.scratch);
+        if metered {
+            self.meter.add(&self.scratch);
+        }
         if self.gain.mix(&self.scratch, out) {
             silent
         } else {
@@ -141,6 +172,73 @@ impl Source {
         self.audio.as_ref().map(|_| self.meter.levels())
     }
 
+    /// The bus reads at another rate than was thought. Only before it reads.
+    pub(super) fn set_bus_rate(&mut self, rate: Rate) {
+        self.bus_rate = rate;
+        if let Some(audio) = &mut self.audio {
+            audio.set_bus_rate(rate);
+        }
+    }
+
+    /// How its AAC is configured, if that is what it sends.
+    pub(super) fn aac(&self) -> Option<&aac::Config> {
+        self.aac.as_ref()
+    }
+
+    /// It is heard unchanged, or is about to be.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.gain.is_unity()
+    }
+
+    /// See [`AudioInput::set_locked`].
+    pub(super) fn set_locked(&mut self, wanted: bool) {
+        if let Some(audio) = &mut self.audio {
+            audio.set_locked(wanted);
+        }
+    }
+
+    /// Its units lie on the program's grid.
+    pub(super) fn is_locked(&self) -> bool {
+        self.audio.as_ref().is_some_and(AudioInput::is_locked)
+    }
+
+    /// See [`AudioInput::set_asleep`].
+    pub(super) fn set_asleep(&mut self, wanted: bool) {
+        if let Some(audio) = &mut self.audio {
+            audio.set_asleep(wanted);
+        }
+    }
+
+    /// Its sound of the last `samples` that were read, before the gain, as if it had not slept.
+    pub(super) fn recall(&mut self, samples: i64) -> Vec<Frame> {
+        let Some(audio) = &mut self.audio else {
+            return Vec::new();
+        };
+        let units = usize::try_from(samples).unwrap_or_default() / UNIT_SAMPLES;
+        audio.rewrite(units + 1);
+        audio.past(samples)
+    }
+
+    /// It brings sound, heard or not.
+    pub(super) fn is_audible(&self) -> bool {
+        self.audio.is_some()
+    }
+
+    /// See [`AudioInput::unit_at`].
+    pub(super) fn unit_at(&self, before: i64) -> Option<Bytes> {
+        self.audio.as_ref()?.unit_at(before)
+    }
+
+    /// See [`AudioInput::error_samples`].
+    pub(super) fn error_samples(&self) -> f64 {
+        self.audio.as_ref().map_or(0.0, AudioInput::error_samples)
+    }
+
+    /// The sound that the last [`Source::read`] read, before the gain.
+    pub(super) fn last_read(&self) -> &[Frame] {
+        &self.scratch
+    }
+
     /// It is heard.
     pub(super) fn has_sound(&self) -> bool {
         self.audio.is_some() && !self.gain.is_silent()
@@ -148,9 +246,7 @@ impl Source {
 
     /// Capture time of the first packet of sound that waits, in nanoseconds of program time.
     pub(super) fn first_sound_ns(&self) -> Option<i64> {
-        let at = self.audio.as_ref()?.first_at()?;
-        #[expect(clippy::cast_possible_truncation, reason = "`as` saturates")]
-        Some((at / 48e-6) as i64)
+        self.audio.as_ref()?.first_ns()
     }
 
     /// Something of it can still be published.
@@ -158,9 +254,9 @@ impl Source {
         self.video.next_due_ns().is_some() || self.audio.as_ref().is_some_and(AudioInput::is_active)
     }
 
-    /// How early its sound is presented, in samples.
-    pub(super) fn early_samples(&self) -> f64 {
-        self.audio.as_ref().map_or(0.0, AudioInput::early_samples)
+    /// How early its sound is presented, in milliseconds.
+    pub(super) fn early_ms(&self) -> f64 {
+        self.audio.as_ref().map_or(0.0, AudioInput::early_ms)
     }
 
     pub(super) fn ppm(&self) -> f64 {
@@ -168,9 +264,8 @@ impl Source {
     }
 
     pub(super) fn audio_counters(&self) -> Counters {
-        self.audio
-            .as_ref()
-            .map_or_else(Counters::default, AudioInput::counters)
+        let now = self.audio.as_ref().map(AudioInput::counters);
+        self.past + now.unwrap_or_default()
     }
 
     /// Forgets everything that waits; what comes next starts with an IDR.

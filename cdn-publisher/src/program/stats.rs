@@ -50,6 +50,12 @@ pub struct AudioStats {
     pub bitrate_bps: f64,
     /// AAC access units published.
     pub units: u64,
+    /// A host's own AAC units are published.
+    pub passes: bool,
+    /// Joints between a host's own AAC and encoded sound.
+    pub splices: u64,
+    /// Those among them that were made where the streams did not fit.
+    pub forced_splices: u64,
     /// Samples of exact silence in place of missing input, since the source on air first brought sound.
     pub silence_inserted_samples: u64,
     /// Samples made up by loss concealment.

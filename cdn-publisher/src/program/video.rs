@@ -247,6 +247,8 @@ pub(super) struct VideoTimeline {
     last_dts: Option<i64>,
     /// The program's track for the source's latest track.
     track: Option<(Arc<Track>, Arc<Track>)>,
+    /// More than one configuration was published: from then on every IDR brings its own, whatever a viewer has missed.
+    varied: bool,
     /// Pictures whose DTS is not their capture time.
     pub(super) moved: u64,
 }
@@ -258,12 +260,16 @@ impl VideoTimeline {
         Some(Timestamp::new(ticks, Rate::VIDEO).as_nanos())
     }
 
-    /// The access unit to publish; `None` when the picture is not valid AVCC or not H.264.
-    pub(super) fn place(&mut self, picture: &Picture) -> Option<AccessUnit> {
+    /// The access unit to publish; `None` when the picture is not valid AVCC or not H.264. Parameter sets are put into an
+    /// IDR that lacks them, unless they are `out_of_band` for the source and nothing else was ever shown.
+    pub(super) fn place(&mut self, picture: &Picture, out_of_band: bool) -> Option<AccessUnit> {
         let Config::H264(config) = &picture.unit.track.config else {
             return None;
         };
-        let data = if picture.unit.keyframe {
+        let before = self.track.as_ref().map(|(known, _)| &known.config);
+        self.varied |= before.is_some_and(|before| *before != picture.unit.track.config);
+        let in_band = !out_of_band || self.varied || brings_sets(&picture.unit.data);
+        let data = if picture.unit.keyframe && in_band {
             with_parameter_sets(config, &picture.unit.data)?
         } else {
             picture.unit.data.clone()
@@ -305,6 +311,11 @@ impl VideoTimeline {
         self.track = Some((Arc::clone(source), Arc::clone(&track)));
         track
     }
+}
+
+fn brings_sets(data: &Bytes) -> bool {
+    let mut nals = h264::avcc_nals(data).flatten();
+    nals.any(|nal| matches!(nal_unit_type(&nal), nal_type::SPS | nal_type::PPS))
 }
 
 /// `data` with SPS and PPS before its first slice, behind an access unit delimiter if there is one. Parameter sets that it

@@ -10,6 +10,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use cdn_publisher::program::SpliceMethod;
+
 /// Most requests waiting for the one under way.
 pub const MAX_WAITING: usize = 16;
 
@@ -63,6 +65,8 @@ pub struct CutAt {
     pub video_dts_ms: f64,
     /// Where the voices change, since the channel epoch.
     pub audio_dts_ms: f64,
+    /// How the sound is joined there.
+    pub method: SpliceMethod,
 }
 
 /// What happens.
@@ -452,6 +456,7 @@ mod tests {
     const AT: CutAt = CutAt {
         video_dts_ms: 1_000.0,
         audio_dts_ms: 1_010.0,
+        method: SpliceMethod::Crossfade,
     };
 
     struct Stage {

@@ -311,7 +311,8 @@ impl Task {
                     source,
                     video_dts,
                     audio_at,
-                } => self.program_cut(clock::now(), source, video_dts, audio_at),
+                    method,
+                } => self.program_cut(clock::now(), source, video_dts, audio_at, method),
                 ProgramOutput::RequestKeyframe { source } => {
                     if self.mix_keyframe(source) {
                         continue;

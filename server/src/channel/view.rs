@@ -1,6 +1,6 @@
 //! A channel's state in the words of the API.
 
-use cdn_publisher::program::{GAIN_RAMP, Levels};
+use cdn_publisher::program::{GAIN_RAMP, Levels, SpliceMethod};
 use cdn_publisher::publisher::{
     Destination as Target, DestinationState as PublisherState, DestinationStatus,
 };
@@ -211,8 +211,8 @@ pub fn link_layout(name: LayoutName) -> link::LayoutName {
 
 /// The report of a switch that was asked for at `requested_ms` of the wall clock.
 ///
-/// The sound of the host is the same samples before and after; the guests' gains move over the fade. So nothing is
-/// missing and nothing is heard twice, by construction.
+/// The sound of the host is the same samples before and after, whether one encoder goes on or its own AAC is joined with the
+/// encoder's; the guests' gains move over the fade. So nothing is missing and nothing is heard twice, by construction.
 #[must_use]
 pub fn switch_report(report: &switch::Report, requested_ms: u64) -> SwitchReport {
     SwitchReport {
@@ -224,8 +224,12 @@ pub fn switch_report(report: &switch::Report, requested_ms: u64) -> SwitchReport
             audio_dts_ms: at.audio_dts_ms,
             waited_ms: report.waited.as_secs_f64() * 1e3,
         }),
-        splice: report.cut.map(|_| Splice {
-            method: "crossfade".into(),
+        splice: report.cut.map(|at| Splice {
+            method: match at.method {
+                SpliceMethod::Crossfade => "crossfade",
+                SpliceMethod::Bitstream => "bitstream",
+            }
+            .into(),
             fade_ms: GAIN_RAMP.as_secs_f64() * 1e3,
             gap_samples: 0,
             overlap_samples: 0,
@@ -421,6 +425,9 @@ fn program_stats(snapshot: &Snapshot, deps: &Deps) -> ProgramStats {
             rms_dbfs: audio.rms_dbfs,
             peak_dbfs: audio.peak_dbfs,
         },
+        audio_passes: audio.passes,
+        splices: audio.splices,
+        forced_splices: audio.forced_splices,
         silence_samples: audio.silence_inserted_samples,
         concealed_samples: audio.concealed_samples,
         video_units: video.units,

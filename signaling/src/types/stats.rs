@@ -67,6 +67,12 @@ pub struct ProgramStats {
     pub height: u32,
     /// Loudness.
     pub audio_level: AudioLevel,
+    /// The host's own AAC is published untouched; else the sound is encoded.
+    pub audio_passes: bool,
+    /// Joints between a host's own AAC and encoded sound.
+    pub splices: u64,
+    /// Those among them that were made where the streams did not fit, because nothing better came in time.
+    pub forced_splices: u64,
     /// Samples of silence inserted because the input was missing.
     pub silence_samples: u64,
     /// Samples invented by loss concealment.

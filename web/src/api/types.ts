@@ -212,6 +212,9 @@ export interface ProgramStats {
   readonly width: number;
   readonly height: number;
   readonly audio_level: AudioLevel;
+  readonly audio_passes: boolean;
+  readonly splices: number;
+  readonly forced_splices: number;
   readonly silence_samples: number;
   readonly concealed_samples: number;
   readonly video_units: number;

@@ -101,6 +101,10 @@ function programFacts(channel: Channel, stats: ChannelStats | undefined) {
     { name: "Picture", value: format.size(program?.width, program?.height) },
     { name: "Viewers", value: format.count(viewers.total) },
     { name: "FLV / WS-FLV / HLS", value: `${viewers.flv} / ${viewers.ws_flv} / ${viewers.hls}` },
+    {
+      name: "Sound",
+      value: program ? (program.audio_passes ? "The host's AAC, untouched" : "Encoded") : format.DASH,
+    },
     { name: "Program delay", value: format.millis(program?.program_delay_ms) },
     {
       name: "Silence inserted",

@@ -30,7 +30,8 @@ mod tests;
 use bytes::Bytes;
 
 use self::history::History;
-use self::priming::{PRIMING_UNITS, Primed, prime};
+pub(crate) use self::priming::PRIMING_UNITS;
+use self::priming::{Primed, prime};
 use self::trailing::Crossfade;
 use self::window::{Fit, Window, fits, peek, refold, silence};
 use super::codec::{AacSettings, Codecs, Encode, Frame, UNIT_SAMPLES};
@@ -233,6 +234,28 @@ impl Splicer {
         }
         self.mix.push(self.fed, mix);
         self.fed = self.mix.end();
+    }
+
+    /// The slot that [`Self::next_unit`] fills.
+    pub(crate) fn next_slot(&self) -> i64 {
+        self.next
+    }
+
+    /// Who filled the last slot.
+    pub(crate) fn side(&self) -> Side {
+        match self.state {
+            State::Host { .. } => Side::Host,
+            State::New | State::Bus { .. } => Side::Bus,
+        }
+    }
+
+    /// Replaces the last of what was fed by what the host sounds like there, on both lines.
+    pub(crate) fn feed_again(&mut self, host: &[Frame]) {
+        let from = self.fed - i64::try_from(host.len()).unwrap_or_default();
+        for line in [&mut self.host, &mut self.mix] {
+            *line = History::new(from);
+            line.push(from, host);
+        }
     }
 
     /// Fills the next slot, from the side that is wanted if a joint can be made there. `host` gives the host's unit of a

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::audio::codec::{Encode, Frame, UNIT_SAMPLES};
 
 /// Units that are thrown away.
-pub(super) const PRIMING_UNITS: usize = 8;
+pub(crate) const PRIMING_UNITS: usize = 8;
 
 const UNIT: i64 = UNIT_SAMPLES as i64;
 

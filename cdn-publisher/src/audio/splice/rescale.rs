@@ -8,7 +8,7 @@
 use media::aac::FRAME_SAMPLES;
 
 /// Largest deviation of the speed from 1.
-const MAX_DEVIATION: f64 = 0.01;
+pub(crate) const MAX_DEVIATION: f64 = 0.01;
 /// Shortest duration: 0.1 s at 48 kHz.
 const MIN_SAMPLES: f64 = 4_800.0;
 

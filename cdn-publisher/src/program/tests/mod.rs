@@ -2,6 +2,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "small numbers of a script")]
 
+mod aac;
 mod crowd;
 mod cut;
 mod live;

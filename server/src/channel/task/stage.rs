@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cdn_publisher::SourceId;
-use cdn_publisher::program::Input as ProgramInput;
+use cdn_publisher::program::{Input as ProgramInput, SpliceMethod};
 use media::link::{Configure, Scene, ToMixer};
 use media::{Timestamp, Track};
 use signaling::types::{EventBody, Invalid, Layout, LayoutName, Participant, ParticipantId};
@@ -643,6 +643,7 @@ impl Task {
         source: SourceId,
         video_dts: Timestamp,
         audio_at: Timestamp,
+        method: SpliceMethod,
     ) {
         let output = self.stage.mixer.as_ref().and_then(|r| r.output.as_ref());
         let picture = if output.is_some_and(|(mix, _)| *mix == source) {
@@ -653,6 +654,7 @@ impl Task {
         let at = switch::CutAt {
             video_dts_ms: video_dts.as_nanos() as f64 / 1e6,
             audio_dts_ms: audio_at.as_nanos() as f64 / 1e6,
+            method,
         };
         let cut = switch::Input::Cut(picture, at);
         self.stage.switch.handle(now, cut);

@@ -1,0 +1,330 @@
+//! Hosts that send AAC: their bytes pass through alone, and what is joined to them leaves no mark.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use media::{Config as Codec, Rate, Track, TrackId, aac};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::super::{Input, SourceId, SpliceMethod};
+use super::support::*;
+use crate::audio::codec::{AacDecoder, AacEncoder, AacSettings, BrowserEncoder, Decode, Encode};
+use crate::audio::codec::{Frame, RealCodecs, UNIT_SAMPLES};
+
+const SECOND: i64 = 1_000_000_000;
+const GUEST: SourceId = SourceId(2);
+/// Program time of the host's first unit: on no grid.
+const START_NS: i64 = 1_003_217_000;
+
+/// A host's sound: what it sends, and what its own decoder makes of that.
+struct Host {
+    track: Arc<Track>,
+    units: Vec<Bytes>,
+    decoded: Vec<Frame>,
+    rate_hz: u32,
+}
+
+/// A melody over noise, the same on both sides.
+fn sound(seconds: usize, rate_hz: u32) -> Vec<Frame> {
+    let mut rng = StdRng::seed_from_u64(11);
+    let mut low = 0.0f32;
+    (0..seconds * rate_hz as usize)
+        .map(|n| {
+            let t = n as f32 / rate_hz as f32;
+            let pitch = 220.0 + 110.0 * (t * 2.0).floor().rem_euclid(5.0);
+            let tone = 6_000.0 * (t * std::f32::consts::TAU * pitch).sin();
+            low += 0.6 * (rng.random_range(-4_000.0..4_000.0) - low);
+            [tone + low; 2]
+        })
+        .collect()
+}
+
+fn host(seconds: usize, rate_hz: u32, channels: u8) -> Host {
+    let mut encoder = AacEncoder::new(AacSettings {
+        sample_rate_hz: rate_hz,
+        channels,
+        bitrate_bps: 128_000,
+        afterburner: false,
+    })
+    .unwrap();
+    let pcm = sound(seconds, rate_hz);
+    let blocks = pcm.chunks_exact(UNIT_SAMPLES);
+    let units: Vec<Bytes> = blocks.map(|block| encoder.encode(block).unwrap()).collect();
+    let config = aac::Config::parse(encoder.config()).unwrap();
+    let decoded = decode(&config, &units);
+    Host {
+        track: Arc::new(Track {
+            id: TrackId(1),
+            config: Codec::Aac(config),
+            rate: Rate::NANOS,
+        }),
+        units,
+        decoded,
+        rate_hz,
+    }
+}
+
+fn decode(config: &aac::Config, units: &[Bytes]) -> Vec<Frame> {
+    let mut decoder = AacDecoder::new(config).unwrap();
+    let mut out = Vec::new();
+    for unit in units {
+        decoder.decode(unit, &mut out).unwrap();
+    }
+    out
+}
+
+impl Host {
+    fn config(&self) -> &aac::Config {
+        match &self.track.config {
+            Codec::Aac(config) => config,
+            Codec::H264(_) | Codec::Opus(_) => unreachable!("it sends AAC"),
+        }
+    }
+
+    /// Nanoseconds from the first unit to the `n`th, by a clock that is slow by `ppm`.
+    fn at(&self, n: usize, ppm: f64) -> i64 {
+        let exact = n as f64 * 1_024.0 * 1e9 / f64::from(self.rate_hz);
+        (exact * (1.0 + ppm * 1e-6)).round() as i64
+    }
+
+    /// Its units `from`, attached as `source` at `start_ns`, with a picture every 40 ms.
+    fn plays(&self, sim: &mut Sim, source: SourceId, start_ns: i64, units: &[Bytes], ppm: f64) {
+        sim.on_air(start_ns - 50_000_000, source);
+        for (n, data) in units.iter().enumerate() {
+            let data = data.clone();
+            let unit = unit(&self.track, start_ns + self.at(n, ppm), true, data);
+            let after = sim.jitter(60_000_000);
+            sim.arrives(source, unit, after);
+        }
+        let (video, end) = (video_track(0), self.at(units.len(), ppm));
+        for n in 0..end / 40_000_000 {
+            let at = start_ns + (n as f64 * 40e6 * (1.0 + ppm * 1e-6)) as i64;
+            sim.arrives(source, picture(&video, at, n % 25 == 0, n as u32), 0);
+        }
+    }
+}
+
+fn units(published: &Published) -> Vec<Bytes> {
+    let units = published.audio.iter();
+    units.map(|(_, unit)| unit.data.clone()).collect()
+}
+
+/// Units follow each other every 1024 samples, or one more or less.
+fn assert_contiguous(published: &Published) {
+    for pair in published.audio.windows(2) {
+        let step = pair[1].1.dts.ticks() - pair[0].1.dts.ticks();
+        assert!((1_023..=1_025).contains(&step), "{step}");
+    }
+}
+
+/// Worst error energy of any 5 ms in dB.
+fn worst_error_db(heard: &[Frame], meant: &[Frame]) -> f64 {
+    let pairs: Vec<_> = heard.iter().zip(meant).collect();
+    let energy = |window: &[(&Frame, &Frame)]| -> f64 {
+        let errors = window.iter().map(|(a, b)| f64::from(a[0] - b[0]).powi(2));
+        errors.sum()
+    };
+    let worst = pairs.chunks_exact(240).map(energy).fold(1.0, f64::max);
+    10.0 * worst.log10()
+}
+
+#[test]
+fn alone_the_host_is_published_byte_by_byte() {
+    for (rate_hz, channels) in [(48_000, 2), (44_100, 2), (48_000, 1), (44_100, 1)] {
+        let host = host(4, rate_hz, channels);
+        let mut sim = Sim::new(Box::new(RealCodecs), 3);
+        host.plays(&mut sim, SOURCE, START_NS, &host.units, 0.0);
+        let out = sim.collect(START_NS + host.at(host.units.len(), 0.0) + DELAY_NS);
+        assert_contiguous(&out);
+        let published = units(&out);
+        // The very last is waited for in vain to be decoded ahead.
+        assert!(
+            published.len() + 4 >= host.units.len(),
+            "{}",
+            published.len()
+        );
+        let same = published
+            .iter()
+            .zip(&host.units)
+            .take_while(|(a, b)| a == b);
+        assert!(same.count() + 4 >= host.units.len(), "{rate_hz} {channels}");
+        let (first, config) = (&out.audio[0].1, host.config());
+        assert_eq!(first.track.config, Codec::Aac(config.clone()));
+        let error = (first.dts.as_nanos() - START_NS).abs();
+        assert!(error < 1_000_000_000 / i64::from(rate_hz), "{error} ns");
+    }
+}
+
+#[test]
+fn joints_leave_no_mark() {
+    // With a guest who says nothing; and alone, made softer by less than anybody hears, so that it slept before.
+    for (rate_hz, channels, guest) in [(48_000, 2, true), (44_100, 1, true), (48_000, 2, false)] {
+        let host = host(12, rate_hz, channels);
+        let mut sim = Sim::new(Box::new(RealCodecs), 5);
+        host.plays(&mut sim, SOURCE, START_NS, &host.units, 0.0);
+        sim.script(
+            0,
+            Input::Attach {
+                source: GUEST,
+                gain: 0.0,
+            },
+        );
+        let mut opus = BrowserEncoder::new(96_000, false, false);
+        for n in 0..12 * 50 * i64::from(guest) {
+            let silence = opus.encode(&[[0.0; 2]; 960]);
+            sim.arrives(
+                GUEST,
+                unit(&opus_track(), START_NS + n * 20_000_000, true, silence),
+                0,
+            );
+        }
+        for n in 1..8 {
+            let change = match guest {
+                true => Input::Gain {
+                    source: GUEST,
+                    gain: (n % 2) as f32,
+                },
+                false => Input::Gain {
+                    source: SOURCE,
+                    gain: 1.0 - (n % 2) as f32 / 1e4,
+                },
+            };
+            sim.script(START_NS + n * 1_300_000_000, change);
+        }
+        let out = sim.collect(START_NS + 12 * SECOND);
+        assert_contiguous(&out);
+        let published = units(&out);
+        let theirs = published
+            .iter()
+            .zip(&host.units)
+            .filter(|(a, b)| a == b)
+            .count();
+        let stats = sim.program.stats(sim.at(START_NS + 12 * SECOND));
+        assert_eq!(stats.audio.splices, 7, "{:?}", stats.audio);
+        assert_eq!(stats.audio.forced_splices, 0);
+        // On their own for 5.2 s of 12, less what the joints wait for.
+        let share = theirs as f64 / published.len() as f64;
+        assert!((0.3..0.45).contains(&share), "{share}");
+
+        let heard = decode(host.config(), &published);
+        // An encode of the decoded sound, never spliced, is what it may sound like at worst.
+        let mut encoder = AacEncoder::new(AacSettings {
+            sample_rate_hz: rate_hz,
+            channels,
+            bitrate_bps: 128_000,
+            afterburner: false,
+        })
+        .unwrap();
+        let again: Vec<Bytes> = host
+            .decoded
+            .chunks_exact(UNIT_SAMPLES)
+            .map(|block| encoder.encode(block).unwrap())
+            .collect();
+        let again = decode(host.config(), &again);
+        let skip = 4 * UNIT_SAMPLES;
+        let reference = worst_error_db(&again[2 * UNIT_SAMPLES + skip..], &host.decoded[skip..]);
+        let worst = worst_error_db(&heard[skip..], &host.decoded[skip..]);
+        println!("{rate_hz} Hz: worst {worst:.1} dB, unspliced {reference:.1} dB");
+        assert!(
+            worst <= reference + 6.0,
+            "{worst:.1} dB against {reference:.1} dB"
+        );
+        assert!(worst_error_db(&heard[skip + 1..], &host.decoded[skip..]) > reference + 9.0);
+    }
+}
+
+#[test]
+fn the_program_follows_a_clock_that_it_cannot_bend() {
+    for ppm in [200.0, -200.0] {
+        let host = host(4, 48_000, 2);
+        // Ten minutes of the same four seconds.
+        let count = 600 * 48_000 / 1_024;
+        let sent: Vec<Bytes> = host.units.iter().cycle().take(count).cloned().collect();
+        let mut sim = Sim::new(Box::new(RealCodecs), 7);
+        host.plays(&mut sim, SOURCE, START_NS, &sent, ppm);
+        let end = START_NS + host.at(count, ppm) - SECOND;
+        let out = sim.collect(end);
+        assert_contiguous(&out);
+        for (n, (_, unit)) in out.audio.iter().enumerate() {
+            assert_eq!(unit.data, sent[n], "unit {n} at {ppm} ppm");
+            let error = unit.dts.as_nanos() - START_NS - host.at(n, ppm);
+            assert!(error.abs() < 500_000, "unit {n} is {error} ns off");
+        }
+        assert!(out.audio.len() > count - 100);
+        assert_eq!(sim.program.stats(sim.at(end)).audio.splices, 0);
+    }
+}
+
+#[test]
+fn a_host_that_returns_off_the_grid_passes_again() {
+    let host = host(20, 48_000, 2);
+    let (first, second) = host.units.split_at(200);
+    let mut sim = Sim::new(Box::new(RealCodecs), 9);
+    host.plays(&mut sim, SOURCE, START_NS, first, 0.0);
+    let left = START_NS + host.at(200, 0.0);
+    sim.script(left + 100_000_000, Input::Detach { source: SOURCE });
+    // 300 samples off the grid.
+    let back = left + 2 * SECOND + 6_250_000;
+    host.plays(&mut sim, GUEST, back, second, 0.0);
+    let out = sim.collect(back + 10 * SECOND);
+    assert_contiguous(&out);
+    let published = units(&out);
+    let last = published.last().unwrap();
+    let at = host.units.iter().position(|unit| unit == last).unwrap();
+    assert!(at > 200, "the second session passes");
+    let since = published.iter().rev().zip(host.units[..=at].iter().rev());
+    let passing = since.take_while(|(a, b)| a == b).count();
+    assert!(passing > 5 * 48_000 / 1_024, "{passing} units of it passed");
+    // Time has caught up with the content.
+    let (_, unit) = out.audio.last().unwrap();
+    let error = unit.dts.as_nanos() - back - host.at(at - 200, 0.0);
+    assert!(error.abs() < 3_000_000, "{error} ns");
+}
+
+#[test]
+fn other_sound_goes_over_the_bus() {
+    let host = host(4, 32_000, 2);
+    let mut sim = Sim::new(Box::new(RealCodecs), 9);
+    host.plays(&mut sim, SOURCE, START_NS, &host.units, 0.0);
+    let out = sim.collect(START_NS + 3 * SECOND);
+    out.assert_invariants();
+    let config = aac::Config::lc(48_000, 2).unwrap();
+    let heard = decode(&config, &units(&out));
+    let loud = heard.iter().filter(|frame| frame[0].abs() > 500.0).count();
+    assert!(loud > heard.len() / 2, "{loud} of {} samples", heard.len());
+}
+
+#[test]
+fn a_cut_says_how_the_sound_is_joined() {
+    let host = host(6, 48_000, 2);
+    let mut sim = Sim::new(Box::new(RealCodecs), 5);
+    host.plays(&mut sim, SOURCE, START_NS, &host.units, 0.0);
+    let mix = SourceId(9);
+    sim.script(
+        0,
+        Input::Attach {
+            source: mix,
+            gain: 0.0,
+        },
+    );
+    let video = video_track(0);
+    for n in 0..150 {
+        let at = START_NS + n * 40_000_000 + 7_000_000;
+        sim.arrives(mix, picture(&video, at, n % 5 == 0, n as u32), 0);
+    }
+    let show = |source, gain| Input::Show {
+        source,
+        gains: vec![(SOURCE, gain)],
+        not_before: None,
+    };
+    sim.script(START_NS + 2 * SECOND, show(mix, 0.5));
+    sim.script(START_NS + 4 * SECOND, show(SOURCE, 1.0));
+    let mut methods = Vec::new();
+    sim.run(START_NS + 6 * SECOND, |_, output| {
+        if let super::super::Output::Cut { method, .. } = output {
+            methods.push(method);
+        }
+    });
+    assert_eq!(methods[methods.len() - 2..], [SpliceMethod::Bitstream; 2]);
+}
