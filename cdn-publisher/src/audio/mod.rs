@@ -13,6 +13,7 @@ pub mod lab;
 mod limiter;
 pub(crate) mod live;
 mod resampler;
+mod run;
 pub(crate) mod splice;
 
 /// The level reported for silence, in dB below full scale.
