@@ -20,6 +20,7 @@
 mod history;
 mod priming;
 pub(crate) mod rescale;
+mod scout;
 mod trailing;
 pub(crate) mod window;
 
@@ -32,6 +33,7 @@ use bytes::Bytes;
 use self::history::History;
 pub(crate) use self::priming::PRIMING_UNITS;
 use self::priming::{Primed, prime};
+use self::scout::Scout;
 use self::trailing::Crossfade;
 use self::window::{Fit, Window, fits, peek, refold, silence};
 use super::codec::{AacSettings, Codecs, Encode, Frame, UNIT_SAMPLES};
@@ -174,6 +176,8 @@ pub(crate) struct Splicer {
     fed: i64,
     /// Opened early: it proves the settings and tells the delay, and the first joint takes it.
     spare: Option<Box<dyn Encode>>,
+    /// There while tries fail.
+    scout: Option<Scout>,
     config: Bytes,
     delay: i64,
 }
@@ -201,6 +205,7 @@ impl Splicer {
             delay: encoder.delay_samples().into(),
             config: encoder.config(),
             spare: Some(encoder),
+            scout: None,
         })
     }
 
@@ -290,6 +295,9 @@ impl Splicer {
 
     /// The host's unit as it is.
     fn pass(&mut self, unit: Bytes, tries: u32) -> Filled {
+        if tries == 0 {
+            self.scout = None;
+        }
         let last = peek(&unit, self.settings.channels);
         self.state = State::Host { last, tries };
         (Side::Host, unit, None)
@@ -333,6 +341,12 @@ impl Splicer {
             samples: fade_samples,
         };
         let ready = self.host.covers(start, start + UNIT);
+        let checked = self.techniques.window && self.techniques.priming;
+        let last_try = tries >= MAX_TRIES || !checked;
+        let worth_it = last_try || (ready && self.promises(codecs, last, tries));
+        if !worth_it {
+            return self.pass(unit, tries + 1);
+        }
         let found = match self.attempt(codecs, fade, last) {
             Ok(found) => found,
             Err(error) => {
@@ -343,7 +357,7 @@ impl Splicer {
         let method = match found.fit {
             Some(Fit::Whole) if ready => Method::Spliced,
             Some(Fit::OtherShape) if ready => Method::Refolded,
-            _ if tries < MAX_TRIES && self.techniques.window => return self.pass(unit, tries + 1),
+            _ if !last_try => return self.pass(unit, tries + 1),
             _ => Method::Forced,
         };
         let data = self.enter_bus(found.encoder, found.first);
@@ -352,6 +366,27 @@ impl Splicer {
             data,
             Some(self.joint(Side::Bus, method, tries, fade)),
         )
+    }
+
+    /// Whether a try at this slot may succeed: the first is made blindly, because it mostly does.
+    fn promises(&mut self, codecs: &dyn Codecs, last: Option<Window>, tries: u32) -> bool {
+        let Some(last) = last else { return false };
+        if tries == 0 {
+            return true;
+        }
+        let heard = |position| Crossfade::NEVER.between(&self.host, &self.mix, position);
+        let looked = match self.scout.take() {
+            Some(mut scout) if scout.slot() + 1 == self.next => {
+                scout.advance(heard).map(|()| scout)
+            }
+            _ => codecs
+                .aac_encoder(self.settings)
+                .and_then(|encoder| Scout::new(encoder, self.settings.channels, self.next, heard)),
+        };
+        let Ok(scout) = looked else { return true };
+        let windows = scout.windows();
+        self.scout = Some(scout);
+        windows.is_some_and(|(before, first)| fits(last, before, first) != Fit::None)
     }
 
     fn joint(&self, to: Side, method: Method, tries: u32, fade: Crossfade) -> Joint {
@@ -374,6 +409,7 @@ impl Splicer {
     }
 
     fn enter_bus(&mut self, encoder: Box<dyn Encode>, first: Bytes) -> Bytes {
+        self.scout = None;
         self.state = State::Bus {
             encoder,
             last: peek(&first, self.settings.channels),

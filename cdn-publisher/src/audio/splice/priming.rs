@@ -52,3 +52,53 @@ pub(super) fn prime(
         first: next()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::codec::{AacDecoder, AacEncoder, AacSettings, Decode};
+    use crate::audio::lab::sounds;
+    use media::aac::Config;
+
+    const SLOT: i64 = 40;
+
+    /// How well block [`SLOT`] and the next come out, when an encoder that was primed by `units` follows one that never
+    /// stopped.
+    fn snr(units: usize) -> f64 {
+        let sound = sounds::music(4, 48_000, 60 * UNIT_SAMPLES);
+        let at = |position: i64| sound[usize::try_from(position).unwrap()];
+        let encoder = || AacEncoder::new(AacSettings::stereo_48k(192_000, true)).unwrap();
+        let (mut old, mut new) = (encoder(), encoder());
+        let delay = i64::from(old.delay_samples());
+        let mut bits = Vec::new();
+        let before = prime(&mut old, SLOT - 1, 30, at).unwrap();
+        bits.extend([before.before.unwrap(), before.first]);
+        bits.push(prime(&mut new, SLOT, units, at).unwrap().first);
+        let next = start(SLOT + 1, delay, 0);
+        let block: Vec<Frame> = (next..next + UNIT).map(at).collect();
+        bits.push(new.encode(&block).unwrap());
+        let mut decoder = AacDecoder::new(&Config::lc(48_000, 2).unwrap()).unwrap();
+        let mut out = Vec::new();
+        for unit in bits {
+            decoder.decode(&unit, &mut out).unwrap();
+        }
+        let (mut signal, mut noise) = (0.0, 1e-9);
+        for (heard, position) in out[2 * UNIT_SAMPLES..].iter().zip(SLOT * UNIT..) {
+            for (heard, meant) in heard.iter().zip(at(position)) {
+                signal += f64::from(meant).powi(2);
+                noise += f64::from(heard - meant).powi(2);
+            }
+        }
+        10.0 * (signal / noise).log10()
+    }
+
+    #[test]
+    fn three_units_suffice_and_fewer_do_not() {
+        let found: Vec<f64> = (0..=PRIMING_UNITS).map(snr).collect();
+        println!("{found:.1?}");
+        let settled = found[PRIMING_UNITS];
+        assert!(settled > 25.0);
+        assert!(found[0] < settled - 20.0);
+        assert!(found[3..].iter().all(|snr| *snr > settled - 3.0));
+    }
+}

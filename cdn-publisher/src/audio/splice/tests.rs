@@ -1,9 +1,12 @@
 //! The machine, with the real codecs. Whether a joint is heard is judged in the whole-system tests, over other encoders too.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use bytes::Bytes;
 
 use super::*;
-use crate::audio::codec::{AacDecoder, Decode, RealCodecs};
+use crate::audio::codec::{AacDecoder, Decode, EncodePacket, RealCodecs};
 use crate::audio::lab::{self, Stream};
 
 const SETTINGS: lab::Settings = lab::Settings {
@@ -168,4 +171,81 @@ fn windows_that_never_meet_are_joined_after_a_while_one_way_and_never_the_other(
     assert_eq!((joint.method, joint.tries), (Method::Forced, MAX_TRIES));
     assert_eq!(joint.slot, 10 + i64::from(MAX_TRIES));
     assert!(matches!(splicer.state, State::Bus { .. }));
+}
+
+/// The real codecs, and how many units they encoded.
+#[derive(Debug, Default)]
+struct Counting(Arc<AtomicU32>);
+
+#[derive(Debug)]
+struct CountingEncoder(Box<dyn Encode>, Arc<AtomicU32>);
+
+impl Encode for CountingEncoder {
+    fn encode(&mut self, pcm: &[Frame]) -> Result<Bytes, Error> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.encode(pcm)
+    }
+
+    fn delay_samples(&self) -> u32 {
+        self.0.delay_samples()
+    }
+
+    fn config(&self) -> Bytes {
+        self.0.config()
+    }
+}
+
+impl Codecs for Counting {
+    fn opus_decoder(&self) -> Result<Box<dyn Decode>, Error> {
+        RealCodecs.opus_decoder()
+    }
+
+    fn aac_encoder(&self, settings: AacSettings) -> Result<Box<dyn Encode>, Error> {
+        let encoder = RealCodecs.aac_encoder(settings)?;
+        Ok(Box::new(CountingEncoder(encoder, Arc::clone(&self.0))))
+    }
+
+    fn aac_decoder(&self, config: &media::aac::Config) -> Result<Box<dyn Decode>, Error> {
+        RealCodecs.aac_decoder(config)
+    }
+
+    fn opus_encoder(&self, bitrate_bps: u32) -> Result<Box<dyn EncodePacket>, Error> {
+        RealCodecs.opus_encoder(bitrate_bps)
+    }
+}
+
+#[test]
+fn many_tries_cost_little_more_than_one() {
+    let sound = notes(1.0);
+    // Eight short windows in every unit, which the encoder has no reason for.
+    let short = Bytes::from_static(&[0b0010_0001, 0b0101_0000, 0, 0, 0, 0]);
+    let codecs = Counting::default();
+    let mut splicer = Splicer::new(&codecs, encoder(), 0).unwrap();
+    let mut joint = None;
+    for _ in 0..60 {
+        let part = splicer.position() as usize..splicer.needs() as usize;
+        splicer.feed(Some(&sound[part.clone()]), &sound[part]);
+        let want = if splicer.next_slot() < 20 {
+            Side::Host
+        } else {
+            Side::Bus
+        };
+        let before = codecs.0.load(Ordering::Relaxed);
+        let unit = splicer.next_unit(&codecs, want, &|_| Some(short.clone()));
+        let encoded = codecs.0.load(Ordering::Relaxed) - before;
+        match (unit.slot, joint) {
+            (..20, _) => assert_eq!(encoded, 0, "nothing is encoded while the host is wanted"),
+            (20, _) => assert_eq!(encoded, 9, "a try"),
+            (21, _) => assert!([9, 18, 27].contains(&encoded), "a scout, and maybe a try"),
+            (_, None) => assert!([1, 10, 19].contains(&encoded), "{encoded}"),
+            (_, Some(_)) => assert_eq!(encoded, 1),
+        }
+        joint = joint.or(unit.joint);
+        if unit.joint.is_some() {
+            let total = codecs.0.load(Ordering::Relaxed);
+            println!("{} units for {:?}", total, unit.joint);
+            assert!(total <= 80, "{total}");
+        }
+    }
+    assert!(joint.is_some());
 }

@@ -240,3 +240,242 @@ fn kbd(length: usize, alpha: f64) -> Vec<f32> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::codec::{AacDecoder, AacEncoder, AacSettings, Decode, Encode};
+    use crate::audio::lab::sounds;
+    use media::aac::Config;
+    use proptest::prelude::*;
+    use std::f64::consts::PI;
+
+    const N: usize = UNIT_SAMPLES;
+    const SHAPES: [Shape; 2] = [Shape::Sine, Shape::Kbd];
+
+    #[test]
+    fn slopes_and_their_mirrors_add_up_to_one_in_power() {
+        for short in [false, true] {
+            for shape in SHAPES {
+                let slope = slope(short, shape);
+                assert_eq!(slope.len(), N);
+                for (up, down) in slope.iter().zip(slope.iter().rev()) {
+                    assert!((up * up + down * down - 1.0).abs() < 1e-6);
+                }
+            }
+        }
+    }
+
+    fn basis(n: usize, k: usize) -> f64 {
+        (PI / N as f64 * (n as f64 + 0.5 + N as f64 / 2.0) * (k as f64 + 0.5)).cos()
+    }
+
+    /// The coefficients of two blocks under a window of these slopes.
+    fn transform(blocks: [&[Frame]; 2], rise: &[f32], fall: &[f32]) -> Vec<f64> {
+        let window = rise.iter().chain(fall.iter().rev());
+        let windowed: Vec<f64> = blocks
+            .concat()
+            .iter()
+            .zip(window)
+            .map(|(x, w)| f64::from(x[0] * w))
+            .collect();
+        let at = |k| {
+            windowed
+                .iter()
+                .enumerate()
+                .map(|(n, x)| x * basis(n, k))
+                .sum()
+        };
+        (0..N).map(at).collect()
+    }
+
+    /// What a decoder makes of them in one of the two blocks, before it adds up.
+    fn half(coefficients: &[f64], slope: &[f32], second: bool) -> Vec<f64> {
+        let value = |n: usize| {
+            let sum: f64 = coefficients
+                .iter()
+                .enumerate()
+                .map(|(k, x)| x * basis(n, k))
+                .sum();
+            sum * 2.0 / N as f64
+        };
+        (0..N)
+            .map(|n| match second {
+                false => f64::from(slope[n]) * value(n),
+                true => f64::from(slope[N - 1 - n]) * value(N + n),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_block_between_two_shapes_comes_out_whole_once_it_is_folded() {
+        let sound = sounds::music(3, 48_000, 60 * N);
+        let block = |n: usize| &sound[(40 + n) * N..(41 + n) * N];
+        for short in [false, true] {
+            for (theirs, own) in [
+                (Shape::Sine, Shape::Kbd),
+                (Shape::Kbd, Shape::Sine),
+                (Shape::Kbd, Shape::Kbd),
+            ] {
+                let fall = slope(short, theirs);
+                let tail = half(
+                    &transform([block(0), block(1)], slope(false, theirs), fall),
+                    fall,
+                    true,
+                );
+                let snr = |heard: &[Frame]| {
+                    let rise = slope(short, own);
+                    let ours = transform([heard, block(2)], rise, slope(false, own));
+                    // The decoder raises it with the shape of the unit before.
+                    let head = half(&ours, fall, false);
+                    let (mut signal, mut noise) = (0.0, 1e-12);
+                    for ((tail, head), sound) in tail.iter().zip(head).zip(block(1)) {
+                        signal += f64::from(sound[0]).powi(2);
+                        noise += (tail + head - f64::from(sound[0])).powi(2);
+                    }
+                    10.0 * (signal / noise).log10()
+                };
+                let as_it_is = snr(block(1));
+                let mut folded = block(1).to_vec();
+                refold(&mut folded, short, own, theirs);
+                let folded = snr(&folded);
+                println!(
+                    "short {short}, {own:?} after {theirs:?}: {as_it_is:.1} dB, folded {folded:.1} dB"
+                );
+                assert!(folded > 100.0);
+                assert_eq!(as_it_is > 100.0, own == theirs);
+            }
+        }
+    }
+
+    fn units(channels: u8) -> Vec<bytes::Bytes> {
+        let mut encoder = AacEncoder::new(AacSettings {
+            channels,
+            ..AacSettings::stereo_48k(64_000 * u32::from(channels), true)
+        })
+        .unwrap();
+        let sound = sounds::music(9, 48_000, 100 * N);
+        sound
+            .chunks_exact(N)
+            .map(|block| encoder.encode(block).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn windows_of_a_real_encoder_follow_each_other() {
+        for channels in [1, 2] {
+            let windows: Vec<Window> = units(channels)
+                .iter()
+                .map(|unit| peek(unit, channels).unwrap())
+                .collect();
+            for pair in windows.windows(2) {
+                assert_eq!(pair[0].falls_short(), pair[1].rises_short(), "{pair:?}");
+                assert_eq!(fits(pair[0], pair[0], pair[1]), Fit::Whole);
+            }
+            assert!(
+                windows
+                    .iter()
+                    .any(|window| window.sequence == Sequence::EightShort)
+            );
+            assert!(windows.iter().any(|window| window.shape == Shape::Kbd));
+        }
+    }
+
+    #[test]
+    fn fill_and_data_before_the_sound_are_skipped_and_strange_elements_are_not_understood() {
+        // Long start, KBD, in a pair that shares its window.
+        let pair = "001 0000 1 0 01 1";
+        let fill = format!("110 0010 {:016b}", 7);
+        let long_fill = format!("110 1111 00000010 {:0128b}", 3);
+        let data = "100 0011 0 00000001 10101010";
+        let aligned = "100 0011 1 00000001 10101010";
+        let read = |bits: &str, channels| {
+            let bits: Vec<u8> = bits
+                .bytes()
+                .filter(|bit| *bit != b' ')
+                .map(|bit| bit - b'0')
+                .collect();
+            let bytes = bits
+                .chunks(8)
+                .map(|bits| (0..8).fold(0, |byte, at| (byte << 1) | bits.get(at).unwrap_or(&0)));
+            peek(&bytes.collect::<Vec<u8>>(), channels)
+        };
+        let found = Some(Window {
+            sequence: Sequence::LongStart,
+            shape: Shape::Kbd,
+        });
+        assert_eq!(read(pair, 2), found);
+        for before in [&fill, &long_fill, data, aligned] {
+            assert_eq!(read(&format!("{before} {pair}"), 2), found, "{before}");
+        }
+        let single = "000 0000 11001100 0 11 0";
+        assert_eq!(
+            read(single, 1),
+            Some(Window {
+                sequence: Sequence::LongStop,
+                shape: Shape::Sine
+            })
+        );
+        let apart = "001 0000 0 11001100 0 01 1";
+        for (bits, channels) in [
+            (pair, 1),
+            (single, 2),
+            (apart, 2),
+            ("101 0000", 2),
+            ("111", 2),
+            ("", 1),
+        ] {
+            assert_eq!(read(bits, channels), None, "{bits}");
+        }
+        let endless = "110 0000 ".repeat(MAX_ELEMENTS);
+        assert_eq!(read(&format!("{endless} {pair}"), 2), None);
+    }
+
+    #[test]
+    fn slopes_of_different_length_never_fit() {
+        let window = |sequence, shape| Window { sequence, shape };
+        let long = window(Sequence::OnlyLong, Shape::Kbd);
+        let sine = window(Sequence::OnlyLong, Shape::Sine);
+        let start = window(Sequence::LongStart, Shape::Kbd);
+        let stop = window(Sequence::LongStop, Shape::Kbd);
+        let eight = window(Sequence::EightShort, Shape::Kbd);
+        for (before, next, fit) in [
+            (long, long, Fit::Whole),
+            (long, start, Fit::Whole),
+            (stop, start, Fit::Whole),
+            (start, eight, Fit::Whole),
+            (eight, stop, Fit::Whole),
+            (start, long, Fit::None),
+            (eight, start, Fit::None),
+            (long, stop, Fit::None),
+            (stop, eight, Fit::None),
+        ] {
+            assert_eq!(fits(before, long, next), fit, "{before:?} {next:?}");
+        }
+        assert_eq!(fits(sine, long, long), Fit::OtherShape);
+    }
+
+    #[test]
+    fn silence_is_silent_and_fits_a_long_window() {
+        for channels in [1, 2] {
+            let window = peek(silence(channels), channels).unwrap();
+            assert_eq!(
+                (window.sequence, window.shape),
+                (Sequence::OnlyLong, Shape::Kbd)
+            );
+            let mut decoder = AacDecoder::new(&Config::lc(48_000, channels).unwrap()).unwrap();
+            let mut out = Vec::new();
+            for _ in 0..3 {
+                decoder.decode(silence(channels), &mut out).unwrap();
+            }
+            assert_eq!(out, vec![[0.0; 2]; 3 * N]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn peeking_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..40), channels in 0u8..4) {
+            let _ = peek(&bytes, channels);
+        }
+    }
+}
