@@ -19,11 +19,6 @@ pub fn channel(samples: &[[f32; 2]], index: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Ten times the logarithm; floors at −200 dB.
-pub(crate) fn decibels(ratio: f64) -> f64 {
-    10.0 * ratio.max(1e-20).log10()
-}
-
 /// Mean of the squares.
 pub(crate) fn power(samples: &[f64]) -> f64 {
     if samples.is_empty() {

@@ -3,6 +3,13 @@
 //! `anchornet splice-lab` and the tests of the splicer are built on this. Sound is stereo at the stream's own rate, with
 //! full scale at ±32768.
 
+pub mod adts;
+pub mod experiment;
+pub mod file;
+pub mod judge;
+pub mod picture;
+pub mod sounds;
+
 use bytes::Bytes;
 use media::aac;
 
@@ -175,6 +182,28 @@ pub fn splice(
         joined.joints.extend(unit.joint);
     }
     Ok(joined)
+}
+
+/// What one gets without any of this: at `slot` the host's units end, and those of an encoder that starts with `mix` there
+/// follow as they come.
+///
+/// # Errors
+/// [`Error::Codec`] when the encoder refuses the settings.
+pub fn join_naively(
+    host: &Stream,
+    mix: &[Frame],
+    settings: Settings,
+    slot: usize,
+) -> Result<Stream, Error> {
+    let mut encoder = AacEncoder::new(settings.for_encoder())?;
+    let mut units: Vec<Bytes> = host.units.iter().take(slot).cloned().collect();
+    let rest = mix.get(slot * UNIT..).unwrap_or_default();
+    for block in rest.chunks_exact(UNIT) {
+        units.push(encoder.encode(block)?);
+    }
+    units.truncate(host.units.len());
+    let config = host.config.clone();
+    Ok(Stream { config, units })
 }
 
 /// Moves a sound that begins at a fraction or multiple of a sample off the grid onto it, from sample `from` on: the way the
