@@ -27,6 +27,8 @@ pub enum Command {
     Origin(Node),
     /// Publish a clip by WHIP, looped in real time: a demo host and a load generator.
     Publish(crate::client::PublishArgs),
+    /// Join two AAC files at a unit as the program does, and show what is to be heard of the joint.
+    SpliceLab(crate::splice_lab::SpliceLabArgs),
     /// Read a configuration, report what is wrong with it or what it amounts to, and exit.
     CheckConfig(Node),
     /// Print every setting with its default, as a configuration file.

@@ -17,3 +17,4 @@ pub mod registry;
 pub mod run;
 pub mod selftest;
 pub mod sfu;
+pub mod splice_lab;

@@ -7,7 +7,7 @@ use clap::Parser;
 use server::cli::{Cli, Command, Healthcheck, Node, Token};
 use server::config::{self, Config};
 use server::run::Parts;
-use server::{client, clock, logs, run};
+use server::{client, clock, logs, run, splice_lab};
 use signaling::auth::{Claims, Signer};
 
 const ANCHOR: Parts = Parts {
@@ -46,6 +46,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             })?;
             runtime()?.block_on(client::publish(args))
         }
+        Command::SpliceLab(args) => print(&splice_lab::run(&args)?),
         Command::CheckConfig(node) => check_config(&node),
         Command::ExampleConfig => print(config::EXAMPLE),
         Command::Token(token) => mint(&token),
