@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rtmp::Settings;
+
 /// How the origin takes streams in and hands them out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -143,6 +145,16 @@ impl Config {
             "hls.list_size",
             "must be between 2 and 100",
         )
+    }
+
+    pub(crate) fn rtmp(&self) -> Settings {
+        Settings {
+            app: self.rtmp_app.clone(),
+            max_connections: self.rtmp_max_connections,
+            max_message_bytes: self.rtmp_max_message_bytes,
+            handshake_timeout: Duration::from_millis(self.rtmp_handshake_timeout_ms),
+            idle_timeout: Duration::from_millis(self.rtmp_idle_timeout_ms),
+        }
     }
 
     pub(crate) fn write_coalescing(&self) -> Duration {

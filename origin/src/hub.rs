@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use media::flv::Tag;
 
@@ -186,8 +186,9 @@ pub(crate) struct Publishing {
 }
 
 impl Publishing {
-    pub(crate) fn push(&self, tag: Tag) -> Result<(), stream::Error> {
-        self.entry.handle(clock::now(), Input::Tag(self.id, tag))
+    /// Takes a tag that arrived at `now`.
+    pub(crate) fn take(&self, now: Instant, tag: Tag) -> Result<(), stream::Error> {
+        self.entry.handle(now, Input::Tag(self.id, tag))
     }
 }
 

@@ -1,4 +1,5 @@
-//! The embedded CDN origin: streams come in by RTMP and go out by HTTP-FLV, WS-FLV and HLS.
+//! The embedded CDN origin: streams come in by RTMP and go out by HTTP-FLV, WS-FLV and HLS. Its RTMP server is there for
+//! others too ([`rtmp`]).
 //!
 //! A [`stream`] machine per stream decides (sans-IO); [`Origin`] holds them all and is the shell: the RTMP server, the
 //! HTTP routes, timers and counters. The publisher of this process reaches it over RTMP on loopback, exactly as it
@@ -19,7 +20,7 @@ mod hls;
 mod http;
 mod hub;
 mod metrics;
-mod rtmp;
+pub mod rtmp;
 mod stats;
 mod stream;
 
@@ -72,7 +73,8 @@ impl Origin {
         listener: TcpListener,
         cancel: CancellationToken,
     ) -> std::io::Result<()> {
-        rtmp::serve(Arc::clone(&self.hub), listener, cancel).await
+        let streams = Arc::new(rtmp::Streams(Arc::clone(&self.hub)));
+        rtmp::serve(streams, self.hub.config.rtmp(), listener, cancel).await
     }
 
     /// Every stream, by name.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::session::{self, Event, Session};
-use crate::hub::{Closed, Hub, Publishing, is_name};
-use crate::{Denied, metrics, stream};
+use super::{Ingest, Publication, Refusal, Request, Settings, code};
+use crate::clock;
 
 /// Bytes read from the socket at a time.
 const READ_BYTES: usize = 64 << 10;
@@ -30,75 +30,83 @@ enum End {
     Handshake(String),
     #[error(transparent)]
     Session(#[from] session::Error),
-    #[error("{code}: {reason}")]
-    Refused { code: &'static str, reason: String },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-pub(crate) async fn run(
-    hub: Arc<Hub>,
+pub(crate) async fn run<I: Ingest>(
+    ingest: Arc<I>,
+    settings: Arc<Settings>,
     socket: TcpStream,
     peer: SocketAddr,
     cancel: CancellationToken,
 ) {
     let mut connection = Connection {
-        hub,
+        ingest,
+        settings,
+        peer,
         socket,
         session: None,
-        publishing: None,
+        publication: None,
         name: String::new(),
     };
     let end = tokio::select! {
         end = connection.serve() => end,
-        () = cancel.cancelled() => Err(refused("NetConnection.Connect.Closed", "the server is shutting down")),
+        () = cancel.cancelled() => {
+            let reason = "the server is shutting down";
+            Err(Refusal::new("NetConnection.Connect.Closed", reason).into())
+        }
     };
     let Err(end) = end else { return };
-    if let End::Refused { code, reason } = &end {
-        ::metrics::counter!(metrics::REFUSED, "reason" => *code).increment(1);
+    // Whoever publishes there next need not wait for the goodbye.
+    connection.publication = None;
+    if let End::Refused(Refusal { code, reason }) = &end {
+        ::metrics::counter!(I::COUNTERS.refused, "reason" => *code).increment(1);
         // The peer may be gone already; then it cannot be told.
         let _ = tokio::time::timeout(GOODBYE, connection.say_goodbye(code, reason)).await;
     }
     match &end {
         End::Peer => tracing::info!(%peer, channel = connection.name, "RTMP publisher left"),
         End::Session(_) | End::Handshake(_) => {
-            ::metrics::counter!(metrics::BAD_INPUT).increment(1);
+            ::metrics::counter!(I::COUNTERS.bad_input).increment(1);
             tracing::warn!(%peer, channel = connection.name, error = %end, "RTMP connection closed");
         }
-        End::Idle | End::Refused { .. } | End::Io(_) => {
+        End::Idle | End::Refused(_) | End::Io(_) => {
             tracing::warn!(%peer, channel = connection.name, error = %end, "RTMP connection closed");
         }
     }
 }
 
-struct Connection {
-    hub: Arc<Hub>,
+struct Connection<I: Ingest> {
+    ingest: Arc<I>,
+    settings: Arc<Settings>,
+    peer: SocketAddr,
     socket: TcpStream,
     session: Option<Session>,
-    publishing: Option<Publishing>,
+    publication: Option<I::Publication>,
     /// The stream that is published, for the log.
     name: String,
 }
 
-fn refused(code: &'static str, reason: impl Into<String>) -> End {
-    End::Refused {
-        code,
-        reason: reason.into(),
-    }
-}
-
-impl Connection {
+impl<I: Ingest> Connection<I> {
     async fn serve(&mut self) -> Result<(), End> {
         self.socket.set_nodelay(true)?;
-        let patience = Duration::from_millis(self.hub.config.rtmp_handshake_timeout_ms);
-        tokio::time::timeout(patience, self.begin())
+        tokio::time::timeout(self.settings.handshake_timeout, self.begin())
             .await
             .map_err(|_| End::Idle)??;
-        let idle = Duration::from_millis(self.hub.config.rtmp_idle_timeout_ms);
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            let read = tokio::time::timeout(idle, self.socket.read(&mut buffer));
-            let count = read.await.map_err(|_| End::Idle)??;
+            let read = self.socket.read(&mut buffer);
+            let count = match &mut self.publication {
+                Some(publication) => tokio::select! {
+                    read = tokio::time::timeout(self.settings.idle_timeout, read) => read,
+                    refusal = publication.ended() => return Err(refusal.into()),
+                },
+                None => return Err(End::Peer),
+            };
+            let count = count.map_err(|_| End::Idle)??;
             self.input(buffer.get(..count).unwrap_or_default()).await?;
         }
     }
@@ -129,11 +137,11 @@ impl Connection {
                 }
             }
         };
-        self.session = Some(Session::new(self.hub.config.rtmp_max_message_bytes));
+        self.session = Some(Session::new(self.settings.max_message_bytes));
         if !rest.is_empty() {
             self.input(&rest).await?;
         }
-        while self.publishing.is_none() {
+        while self.publication.is_none() {
             let count = self.socket.read(&mut buffer).await?;
             self.input(buffer.get(..count).unwrap_or_default()).await?;
         }
@@ -148,9 +156,13 @@ impl Connection {
         if bytes.is_empty() {
             return Err(End::Peer);
         }
+        let now = clock::now();
+        if let Some(publication) = &mut self.publication {
+            publication.received(now, bytes.len())?;
+        }
         let result = session.handle(bytes);
         while let Some(event) = self.session.as_mut().and_then(Session::poll_event) {
-            self.event(event)?;
+            self.event(now, event).await?;
         }
         self.send_output().await?;
         Ok(result?)
@@ -164,56 +176,44 @@ impl Connection {
         Ok(())
     }
 
-    fn event(&mut self, event: Event) -> Result<(), End> {
+    async fn event(&mut self, now: Instant, event: Event) -> Result<(), End> {
         match event {
-            Event::Publish { app, name, key } => self.publish(&app, &name, key.as_deref()),
-            Event::Play => Err(refused(
-                "NetStream.Play.Failed",
-                "this server plays by HTTP-FLV and HLS, not by RTMP",
-            )),
-            Event::Tag(tag) => match &self.publishing {
-                Some(publishing) => publishing.push(tag).map_err(|error| refusal(&error)),
+            Event::Publish { app, name, query } => {
+                let request = Request {
+                    stream: name,
+                    query,
+                    peer: self.peer,
+                };
+                self.publish(&app, request).await
+            }
+            Event::Play => {
+                let reason = "this server plays by HTTP-FLV and HLS, not by RTMP";
+                Err(Refusal::new("NetStream.Play.Failed", reason).into())
+            }
+            Event::Tag(tag) => match &mut self.publication {
+                Some(publication) => Ok(publication.push(now, tag)?),
                 None => Ok(()),
             },
             Event::Unpublish => {
-                self.publishing = None;
+                self.publication = None;
                 Err(End::Peer)
             }
         }
     }
 
-    fn publish(&mut self, app: &str, name: &str, key: Option<&str>) -> Result<(), End> {
-        const BAD_NAME: &str = "NetStream.Publish.BadName";
-        if app != self.hub.config.rtmp_app {
-            let expected = &self.hub.config.rtmp_app;
-            return Err(refused(
-                BAD_NAME,
-                format!("the application is not {expected}: publish to /{expected}/<stream>"),
-            ));
+    async fn publish(&mut self, app: &str, request: Request) -> Result<(), End> {
+        let expected = &self.settings.app;
+        if app != expected {
+            let reason =
+                format!("the application is not {expected}: publish to /{expected}/<stream>");
+            return Err(Refusal::new(code::BAD_NAME, reason).into());
         }
-        if !is_name(name) {
-            let rule = "a stream's name consists of letters, digits, - _ . ~ (at most 128)";
-            return Err(refused(BAD_NAME, rule));
-        }
-        name.clone_into(&mut self.name);
-        if let Err(denied) = self.hub.access.may_publish(name, key) {
-            let code = match denied {
-                Denied::Unauthorized => "NetStream.Publish.Unauthorized",
-                Denied::Forbidden(_) => "NetStream.Publish.Denied",
-            };
-            return Err(refused(code, denied.to_string()));
-        }
-        let publishing = self.hub.publish(name).map_err(|closed| match closed {
-            Closed::Stream(error) => refusal(&error),
-            Closed::Full(_) | Closed::ShuttingDown | Closed::Unknown => {
-                refused("NetStream.Publish.Failed", closed.to_string())
-            }
-        })?;
-        self.publishing = Some(publishing);
+        request.stream.clone_into(&mut self.name);
+        self.publication = Some(self.ingest.publish(request).await?);
         if let Some(session) = &mut self.session {
             session.accept()?;
         }
-        tracing::info!(channel = name, "RTMP publisher accepted");
+        tracing::info!(peer = %self.peer, channel = self.name, "RTMP publisher accepted");
         Ok(())
     }
 
@@ -228,14 +228,4 @@ impl Connection {
         while self.socket.read(&mut sink).await? > 0 {}
         Ok(())
     }
-}
-
-fn refusal(error: &stream::Error) -> End {
-    let code = match error {
-        stream::Error::Busy => "NetStream.Publish.BadName",
-        stream::Error::Replaced => "NetStream.Unpublish.Success",
-        stream::Error::Ended => "NetStream.Publish.Failed",
-        stream::Error::Media(_) => "NetStream.Publish.Rejected",
-    };
-    refused(code, error.to_string())
 }

@@ -15,6 +15,7 @@ use rml_rtmp::messages::MessagePayload;
 use rml_rtmp::time::RtmpTimestamp;
 
 use super::chunks::{self, Message, Reader, be32, kind};
+use super::query::{self, Query};
 use crate::amf0::{self, Value};
 
 /// Our chunk size.
@@ -33,7 +34,7 @@ pub(crate) enum Event {
     Publish {
         app: String,
         name: String,
-        key: Option<String>,
+        query: Query,
     },
     /// A client wants to play, which this server offers by HTTP only.
     Play,
@@ -71,8 +72,8 @@ pub(crate) struct Session {
     events: VecDeque<Event>,
     state: State,
     app: String,
-    /// Query of the application, where some encoders put the key.
-    app_query: Option<String>,
+    /// Query of the application, where some encoders put the token.
+    app_query: Query,
     received: u32,
     acknowledged: u32,
     window: u32,
@@ -87,7 +88,7 @@ impl Session {
             events: VecDeque::new(),
             state: State::Fresh,
             app: String::new(),
-            app_query: None,
+            app_query: Query::default(),
             received: 0,
             acknowledged: 0,
             window: WINDOW_BYTES,
@@ -258,9 +259,9 @@ impl Session {
             .get("app")
             .and_then(Value::as_text)
             .unwrap_or_default();
-        let (app, query) = split_query(app);
+        let (app, query) = query::split(app);
         self.app = app.trim_matches('/').to_owned();
-        self.app_query = query.map(str::to_owned);
+        self.app_query = query;
         self.state = State::Connected;
         let window = Bytes::copy_from_slice(&WINDOW_BYTES.to_be_bytes());
         self.send(kind::WINDOW_ACK_SIZE, 0, window.clone())?;
@@ -298,15 +299,13 @@ impl Session {
                 return self.refuse("NetStream.Publish.Failed", "one publication per connection");
             }
         }
-        let (name, query) = split_query(name);
-        let key = query
-            .and_then(key_of)
-            .or_else(|| self.app_query.as_deref().and_then(key_of));
+        let (name, mut query) = query::split(name);
+        query.extend(&self.app_query);
         self.state = State::Asking;
         self.events.push_back(Event::Publish {
             app: self.app.clone(),
             name: name.to_owned(),
-            key,
+            query,
         });
         Ok(())
     }
@@ -380,45 +379,6 @@ fn without_amf3_mark(mut message: Message) -> Message {
         message.body = message.body.slice(1..);
     }
     message
-}
-
-fn split_query(name: &str) -> (&str, Option<&str>) {
-    match name.split_once('?') {
-        Some((name, query)) => (name, Some(query)),
-        None => (name, None),
-    }
-}
-
-/// `token` or `key` of a query, percent-decoded.
-fn key_of(query: &str) -> Option<String> {
-    let (_, value) = query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(name, _)| matches!(*name, "token" | "key"))?;
-    Some(percent_decode(value))
-}
-
-fn percent_decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let escaped = (*first == b'%')
-            .then(|| tail.get(..2))
-            .flatten()
-            .and_then(|hex| std::str::from_utf8(hex).ok())
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match escaped {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
