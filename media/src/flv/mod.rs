@@ -5,6 +5,7 @@
 //! Source: Adobe Flash Video File Format Specification 10.1, annex E.
 
 mod body;
+pub mod enhanced;
 mod mux;
 mod reader;
 
