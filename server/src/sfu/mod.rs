@@ -17,6 +17,7 @@ mod demux;
 mod depacketize;
 mod egress;
 mod engine;
+mod feed;
 mod ingest;
 mod ingress_clock;
 mod metrics;
@@ -41,7 +42,6 @@ use ::media::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use self::delivery::Delivery;
 use self::engine::Identity;
 use self::sdp::answer::{self, Local, Streams};
 use self::sdp::fragment::Fragment;
@@ -51,8 +51,12 @@ use self::socket::Command;
 use self::table::Table;
 
 pub use config::Config;
+pub(crate) use delivery::Delivery;
+pub use feed::Feed;
+pub(crate) use ingress_clock::WindowedMinimum;
 pub use metrics::describe_metrics;
 pub(crate) use packetize::h264_payloads;
+pub(crate) use policer::Policer;
 pub use program::{Demand, ProgramFeed, ProgramLink};
 pub use types::{
     Answer, CloseReason, Ingress, OfferError, PatchError, Patched, SessionFlow, SessionId,

@@ -65,6 +65,16 @@ pub(super) enum Command {
     },
     /// Send its viewers away.
     EndProgram { id: SessionId },
+    /// Take up a publisher without a session.
+    OpenFeed { link: ProgramLink },
+    /// It is gone.
+    EndFeed {
+        id: SessionId,
+        /// Its connection broke: it is waited for.
+        returns: bool,
+    },
+    /// It cannot be watched.
+    RefuseFeed { id: SessionId, why: &'static str },
     /// Which stream does a session publish or receive?
     Flow {
         id: SessionId,
@@ -227,6 +237,9 @@ fn handle(table: &mut Table, command: Command) {
             let _ = reply.send(table.open_viewer(now(), id, *session, link));
         }
         Command::EndProgram { id } => table.end_program(now(), id),
+        Command::OpenFeed { link } => table.open_feed(now(), link),
+        Command::EndFeed { id, returns } => table.end_feed(now(), id, returns),
+        Command::RefuseFeed { id, why } => table.refuse_feed(now(), id, why),
         Command::Flow { id, reply } => {
             let _ = reply.send(table.flow(id));
         }

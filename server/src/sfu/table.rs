@@ -82,8 +82,10 @@ pub(super) struct Table {
     half_open: BTreeMap<u64, SessionId>,
     routes: Routes,
     feeds: Feeds,
-    /// Programs that somebody watches: publishers without a session.
+    /// Publishers without a session: programs that somebody watches, and feeds.
     programs: HashMap<SessionId, Arc<watch::Sender<Demand>>>,
+    /// Feeds that cannot be watched, and why.
+    refusals: HashMap<SessionId, &'static str>,
     /// Packets on their way from publishers to subscribers; empty when a call returns.
     relays: VecDeque<(SessionId, Relayed)>,
     /// Subscribers who need a keyframe; empty when a call returns.
@@ -113,6 +115,7 @@ impl Table {
             routes: Routes::default(),
             feeds: Feeds::default(),
             programs: HashMap::new(),
+            refusals: HashMap::new(),
             relays: VecDeque::new(),
             wishes: Vec::new(),
             has_gone: false,
@@ -153,13 +156,18 @@ impl Table {
         if !self.feeds.is_known(&key) {
             return Err(OfferError::UnknownStream);
         }
+        let source = self.feeds.source_of(&key);
+        if let Some(why) = source.and_then(|source| self.refusals.get(&source)) {
+            return Err(OfferError::NotPlayable(why));
+        }
         let limit = self.max_subscribers_per_channel;
         if self.feeds.subscribers_in(&key.channel) >= limit {
             return Err(OfferError::ChannelFull { limit });
         }
         self.open(now, id, session, None)?;
-        self.feeds.add_subscriber(key, id);
+        self.feeds.add_subscriber(key.clone(), id);
         self.update_relaying(id);
+        self.count_viewers(now, &key);
         // Somebody may have made room for it.
         self.settle(now);
         Ok(())
@@ -220,7 +228,45 @@ impl Table {
         }
     }
 
-    /// Tells a program how many watch it; one that nobody watches is forgotten.
+    /// Takes up a publisher without a session.
+    pub(super) fn open_feed(&mut self, now: Instant, link: ProgramLink) {
+        self.feeds.add_publisher(link.key.clone(), link.id);
+        self.feeds.connect(link.id);
+        self.programs.insert(link.id, link.demand);
+        self.update_relaying(link.id);
+        self.count_viewers(now, &link.key);
+    }
+
+    /// Such a publisher is gone.
+    pub(super) fn end_feed(&mut self, now: Instant, id: SessionId, returns: bool) {
+        self.programs.remove(&id);
+        self.refusals.remove(&id);
+        let siblings = self.feeds.publishers(id);
+        let key = self.feeds.key(id).cloned();
+        self.feeds.remove(now, id, returns.then_some(self.patience));
+        if let Some((sibling, _)) = siblings.iter().find(|(sibling, _)| *sibling != id) {
+            self.update_relaying(*sibling);
+        }
+        if let Some(key) = key {
+            self.count_viewers(now, &key);
+        }
+        self.has_gone = true;
+        self.settle(now);
+    }
+
+    /// Such a publisher cannot be watched.
+    pub(super) fn refuse_feed(&mut self, now: Instant, id: SessionId, why: &'static str) {
+        if !self.programs.contains_key(&id) {
+            return;
+        }
+        self.refusals.insert(id, why);
+        for subscriber in self.feeds.fed_by(id).to_vec() {
+            self.end(now, subscriber, CloseReason::StreamEnded);
+        }
+        self.settle(now);
+    }
+
+    /// Tells a publisher without a session how many watch it; a program that nobody watches is forgotten.
     fn count_viewers(&mut self, now: Instant, key: &StreamKey) {
         let Some(id) = self.feeds.source_of(key) else {
             return;
@@ -230,7 +276,7 @@ impl Table {
         };
         let viewers = self.feeds.subscribers_of(key);
         demand.send_modify(|demand| demand.viewers = viewers);
-        if viewers == 0 {
+        if viewers == 0 && key.participant.is_none() {
             self.programs.remove(&id);
             self.feeds.remove(now, id, None);
         }
@@ -629,6 +675,8 @@ impl Table {
     }
 }
 
+#[cfg(test)]
+mod feed_tests;
 #[cfg(test)]
 mod forward_tests;
 #[cfg(test)]

@@ -149,6 +149,9 @@ pub enum OfferError {
         /// The limit of the channel.
         limit: usize,
     },
+    /// What is published there cannot be shown by WebRTC.
+    #[error("{0}")]
+    NotPlayable(&'static str),
     /// Valid SDP that asks for something that is not supported.
     #[error("the offer is not supported: {0}")]
     Unsupported(String),
@@ -175,6 +178,7 @@ impl OfferError {
             Self::BadSdp(_) | Self::Engine(_) => 400,
             Self::NoH264 { .. } | Self::NoOpus { .. } | Self::Unsupported(_) => 422,
             Self::UnknownStream => 404,
+            Self::NotPlayable(_) => 409,
             Self::Full { .. } | Self::ChannelFull { .. } | Self::Stopped => 503,
         }
     }
@@ -188,6 +192,7 @@ impl OfferError {
             Self::NoOpus { .. } => "no_opus",
             Self::Unsupported(_) => "unsupported",
             Self::UnknownStream => "unknown_stream",
+            Self::NotPlayable(_) => "not_playable",
             Self::Full { .. } => "full",
             Self::ChannelFull { .. } => "channel_full",
             Self::Engine(_) => "engine",

@@ -9,14 +9,14 @@ const BUCKETS: i64 = 20;
 
 /// A sliding minimum over [`BUCKETS`] seconds; holds one value per second at most.
 #[derive(Clone, Debug, Default)]
-pub(super) struct WindowedMinimum {
+pub(crate) struct WindowedMinimum {
     /// Bucket and value, both strictly increasing from front to back.
     candidates: VecDeque<(i64, i64)>,
 }
 
 impl WindowedMinimum {
     /// Adds a value seen at `at` (nanoseconds, not decreasing but for reordering).
-    pub(super) fn add(&mut self, at: i64, value: i64) {
+    pub(crate) fn add(&mut self, at: i64, value: i64) {
         let newest = self
             .candidates
             .back()
@@ -46,7 +46,7 @@ impl WindowedMinimum {
     }
 
     /// The minimum; `None` when nothing was added.
-    pub(super) fn get(&self) -> Option<i64> {
+    pub(crate) fn get(&self) -> Option<i64> {
         self.candidates.front().map(|(_, value)| *value)
     }
 }

@@ -22,7 +22,7 @@
 mod minimum;
 mod track;
 
-use self::minimum::WindowedMinimum;
+pub(crate) use self::minimum::WindowedMinimum;
 pub(crate) use self::track::Media;
 use self::track::{Track, Verdict};
 

@@ -15,8 +15,8 @@ use crate::sfu::socket::Command;
 use crate::sfu::types::{OfferError, SessionId, StreamKey};
 
 /// A program of 25 pictures and 50 sounds per second, with a keyframe every second.
-struct Show {
-    feed: ProgramFeed,
+pub(super) struct Show {
+    pub(super) feed: ProgramFeed,
     commands: mpsc::Receiver<Command>,
     demand: watch::Receiver<Demand>,
     began: Instant,
@@ -26,14 +26,19 @@ struct Show {
 
 impl Show {
     fn new(world: &World, queue: usize) -> Self {
+        let program = StreamKey {
+            participant: None,
+            ..key()
+        };
+        Self::of(world, queue, 77, program)
+    }
+
+    pub(super) fn of(world: &World, queue: usize, id: u128, key: StreamKey) -> Self {
         let (sender, commands) = mpsc::channel(queue);
         let (demand, needs) = watch::channel(Demand::default());
         let link = ProgramLink {
-            id: SessionId(Uuid::from_u128(77)),
-            key: StreamKey {
-                participant: None,
-                ..key()
-            },
+            id: SessionId(Uuid::from_u128(id)),
+            key,
             demand: Arc::new(demand),
         };
         Self {
@@ -45,7 +50,7 @@ impl Show {
         }
     }
 
-    fn viewers(&self) -> usize {
+    pub(super) fn viewers(&self) -> usize {
         self.demand.borrow().viewers
     }
 
@@ -83,7 +88,7 @@ impl Show {
     }
 
     /// Goes on for `ms`; what is published goes to `world`.
-    fn run(&mut self, world: &mut World, ms: u32) {
+    pub(super) fn run(&mut self, world: &mut World, ms: u32) {
         for _ in 0..ms {
             world.step(&mut lossless());
             self.publish(world.now);
