@@ -43,6 +43,8 @@ impl Node {
             format!("http.listen=127.0.0.1:{http}"),
             format!("rtmp.listen=127.0.0.1:{rtmp}"),
             format!("webrtc.listen=127.0.0.1:{udp}"),
+            // Nobody comes by RTMP, and other nodes may have the port.
+            "rtmp_ingest.enabled=false".to_owned(),
         ];
         let settings = settings.iter().map(|setting| (*setting).to_owned());
         for setting in fixed.into_iter().chain(settings) {

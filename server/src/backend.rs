@@ -92,6 +92,7 @@ impl AnchorBackend {
         let mut measured = Vec::with_capacity(snapshot.participants.len());
         for participant in &snapshot.participants {
             measured.push(match participant.session {
+                _ if participant.is_rtmp => participant.measured.clone(),
                 Some(session) => self.manager.deps().sfu.stats(session).await,
                 None => None,
             });
@@ -100,7 +101,7 @@ impl AnchorBackend {
     }
 }
 
-fn channel_error(error: manager::Error) -> Error {
+pub(crate) fn channel_error(error: manager::Error) -> Error {
     match error {
         manager::Error::Unknown => Error::NotFound("channel"),
         manager::Error::Elsewhere(base_url) => Error::OwnedElsewhere { base_url },
@@ -112,7 +113,7 @@ fn channel_error(error: manager::Error) -> Error {
     }
 }
 
-fn publish_error(error: PublishError) -> Error {
+pub(crate) fn publish_error(error: PublishError) -> Error {
     match error {
         PublishError::Refused(refused) => match refused {
             state::Error::Full => Error::Unavailable {
@@ -134,6 +135,7 @@ fn publish_error(error: PublishError) -> Error {
 fn offer_error(error: &OfferError) -> Error {
     match error.status() {
         404 => Error::NotFound("participant"),
+        409 => Error::Conflict(error.to_string()),
         422 => Error::Unprocessable(Invalid::new("offer", error.to_string())),
         503 => Error::Unavailable {
             reason: error.to_string(),
@@ -175,25 +177,28 @@ fn unquoted(etag: &str) -> String {
 }
 
 /// A token may fix who one is and as what.
-fn identity(request: &PublishRequest) -> Result<(ParticipantId, Option<Role>), Error> {
-    let claims: Option<&Claims> = request.claims.as_ref();
+pub(crate) fn identity(
+    participant: Option<ParticipantId>,
+    role: Option<Role>,
+    claims: Option<&Claims>,
+) -> Result<(ParticipantId, Option<Role>), Error> {
     let participant = match (
-        &request.participant,
+        participant,
         claims.and_then(|claims| claims.participant.clone()),
     ) {
-        (Some(asked), Some(granted)) if *asked != granted => {
+        (Some(asked), Some(granted)) if asked != granted => {
             return Err(Error::Forbidden(format!(
                 "this token is for participant {granted}"
             )));
         }
-        (Some(asked), _) => asked.clone(),
+        (Some(asked), _) => asked,
         (None, Some(granted)) => granted,
         (None, None) => {
             let fresh = format!("p-{:08x}", rand::random::<u32>());
             ParticipantId::new(fresh).map_err(Error::Unprocessable)?
         }
     };
-    let role = match (request.role, claims.and_then(|claims| claims.role)) {
+    let role = match (role, claims.and_then(|claims| claims.role)) {
         (Some(asked), Some(granted)) if asked != granted => {
             return Err(Error::Forbidden("this token is for another role".into()));
         }
@@ -305,7 +310,8 @@ fn reachability_check(probed: Option<&Vec<Reachability>>) -> Check {
 #[async_trait]
 impl Backend for AnchorBackend {
     async fn publish(&self, request: PublishRequest) -> Result<Session, Error> {
-        let (participant, role) = identity(&request)?;
+        let claims = request.claims.as_ref();
+        let (participant, role) = identity(request.participant, request.role, claims)?;
         let channel = self
             .manager
             .find_or_create(&request.channel)

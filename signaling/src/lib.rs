@@ -23,6 +23,7 @@ pub mod types;
 pub use api::{openapi_document, router};
 pub use backend::{Backend, Error};
 pub use config::Config;
+pub use limit::Limiter as SessionLimiter;
 pub use problem::Problem;
 
 /// Names and meanings of this crate's metrics, for the recorder.

@@ -46,7 +46,7 @@ impl Bucket {
 
 /// Token buckets of all peers.
 #[derive(Debug)]
-pub(crate) struct Limiter {
+pub struct Limiter {
     burst: f64,
     rate_per_s: f64,
     peers: HashMap<IpAddr, Bucket>,
@@ -55,7 +55,9 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    pub(crate) fn new(burst: u32, rate_per_s: f64) -> Self {
+    /// `burst` sessions at once, and `rate_per_s` in the long run.
+    #[must_use]
+    pub fn new(burst: u32, rate_per_s: f64) -> Self {
         Self {
             burst: f64::from(burst.max(1)),
             rate_per_s: rate_per_s.max(0.001),
@@ -66,7 +68,10 @@ impl Limiter {
     }
 
     /// Lets one more session of `peer` in, or says in how many seconds to come back.
-    pub(crate) fn admit(&mut self, now: Instant, peer: IpAddr) -> Result<(), u64> {
+    ///
+    /// # Errors
+    /// That many seconds.
+    pub fn admit(&mut self, now: Instant, peer: IpAddr) -> Result<(), u64> {
         let (burst, rate) = (self.burst, self.rate_per_s);
         let peer = network(peer);
         if !self.peers.contains_key(&peer) && self.peers.len() >= self.max_peers {

@@ -161,6 +161,7 @@ async fn serve(kit: &Kit, net: &Net, site: Site, part: &str, number: u16) -> any
         format!("http.listen={http}"),
         format!("webrtc.listen={}", net.socket(site, 8189 + number)),
         format!("rtmp.listen={}", net.socket(site, 1935 + number)),
+        "rtmp_ingest.enabled=false".into(),
         // both start a mixer when they switch; small and quick, so that many trials fit on one machine
         "mixer.prewarm=never".into(),
         "mixer.speed=ultrafast".into(),

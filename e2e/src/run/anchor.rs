@@ -78,10 +78,12 @@ pub struct Ports {
     pub webrtc: u16,
     /// The origin's RTMP.
     pub rtmp: u16,
+    /// RTMP of broadcasters.
+    pub rtmp_ingest: u16,
 }
 
 impl Ports {
-    /// Three free ones.
+    /// Free ones.
     ///
     /// # Errors
     /// When there are none.
@@ -90,6 +92,7 @@ impl Ports {
             http: ports::free()?,
             webrtc: ports::free()?,
             rtmp: ports::free()?,
+            rtmp_ingest: ports::free()?,
         })
     }
 }
@@ -152,6 +155,12 @@ impl Anchor {
     #[must_use]
     pub fn whip(&self, channel: &str) -> String {
         self.url(&format!("/whip/{channel}"))
+    }
+
+    /// Where to publish a channel by RTMP.
+    #[must_use]
+    pub fn rtmp(&self, channel: &str) -> String {
+        format!("rtmp://127.0.0.1:{}/live/{channel}", self.ports.rtmp_ingest)
     }
 
     /// Where to watch a channel by HTTP-FLV.
@@ -312,7 +321,12 @@ pub fn command(
 }
 
 fn config(ports: Ports, options: &Options) -> String {
-    let Ports { http, webrtc, rtmp } = ports;
+    let Ports {
+        http,
+        webrtc,
+        rtmp,
+        rtmp_ingest,
+    } = ports;
     let mut settings = options.settings.clone();
     settings.push(("http", format!("listen = \"127.0.0.1:{http}\"")));
     let webrtc = options
@@ -321,6 +335,10 @@ fn config(ports: Ports, options: &Options) -> String {
         .unwrap_or_else(|| format!("127.0.0.1:{webrtc}"));
     settings.push(("webrtc", format!("listen = \"{webrtc}\"")));
     settings.push(("rtmp", format!("listen = \"127.0.0.1:{rtmp}\"")));
+    settings.push((
+        "rtmp_ingest",
+        format!("listen = \"127.0.0.1:{rtmp_ingest}\""),
+    ));
     // Stable: the lines of a section keep their order.
     settings.sort_by_key(|(section, _)| *section);
     let mut text = String::new();

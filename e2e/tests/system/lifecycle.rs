@@ -83,7 +83,7 @@ async fn run(part: &str, config: &str) -> anyhow::Result<(Option<i32>, String)> 
 
 #[tokio::test]
 async fn an_open_port_without_a_secret_is_refused_with_the_remedy() -> anyhow::Result<()> {
-    for section in ["http", "webrtc", "rtmp"] {
+    for section in ["http", "webrtc", "rtmp", "rtmp_ingest"] {
         let config = format!("[{section}]\nlisten = \"0.0.0.0:{}\"\n", ports::free()?);
         let (code, said) = run("run", &config).await?;
         assert!(code.is_some_and(|code| code != 0), "{section}: {code:?}");

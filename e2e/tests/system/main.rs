@@ -12,5 +12,6 @@ mod lifecycle;
 mod links;
 mod passage;
 mod registry;
+mod rtmp;
 mod support;
 mod whep;

@@ -3,6 +3,7 @@
 //! Everything about a channel happens in this task, so there are no locks. Others talk to it through [`Handle`], whose
 //! queue is bounded: a full queue makes callers wait, never the media.
 
+mod direct;
 mod handle;
 mod show;
 mod stage;
@@ -32,6 +33,7 @@ use show::Show;
 use stage::Stage;
 use viewers::Viewers;
 
+pub use direct::Direct;
 pub use handle::{Handle, ParticipantView, ProgramView, PublishError, Snapshot};
 pub use show::LinkError;
 pub use stage::{Controls, StageView, SwitchError};
@@ -93,6 +95,7 @@ pub fn spawn(deps: Deps, setup: Setup, ended: impl FnOnce() + Send + 'static) ->
         joined_at: HashMap::new(),
         sources: HashMap::new(),
         formats: HashMap::new(),
+        direct: HashMap::new(),
         next_source: 0,
         running: None,
         destination_states: HashMap::new(),
@@ -138,6 +141,8 @@ struct Task {
     joined_at: HashMap<String, u64>,
     sources: HashMap<SessionId, SourceId>,
     formats: HashMap<SessionId, [Option<CodecConfig>; 2]>,
+    /// Sessions that are not the SFU's.
+    direct: HashMap<SessionId, Direct>,
     next_source: u64,
     running: Option<Running>,
     destination_states: HashMap<String, DestinationState>,
@@ -258,6 +263,7 @@ impl Task {
                 info!(%session, ?reason, "session closed");
                 self.decide(now, Input::Left(session.0));
                 self.formats.remove(&session);
+                self.direct.remove(&session);
             }
             Ingress::Unit(unit) => self.unit(now, session, unit),
         }
@@ -350,6 +356,7 @@ impl Task {
                 reply,
             } => self.publish(id, role, offer, reply),
             Command::Answered(answered) => self.answered(answered),
+            Command::Enter(entrant, reply) => self.take_direct(entrant, reply),
             Command::Watch { offer, reply } => self.watch(offer, reply),
             Command::Snapshot(reply) => drop(reply.send(self.snapshot())),
             Command::Kick { id, reply } => {
@@ -466,7 +473,7 @@ impl Task {
     }
 
     fn close_session(&mut self, session: SessionId) {
-        if self.gives_back(session) {
+        if self.gives_back(session) || self.end_direct(session) {
             return;
         }
         let sfu = self.deps.sfu.clone();
@@ -651,6 +658,7 @@ impl Task {
             .unwrap_or_default();
         let participants = self.state.participants().iter().filter_map(|p| {
             let session = p.live.or(p.pending).map(SessionId);
+            let direct = session.and_then(|session| self.direct.get(&session));
             let [video, audio] = session
                 .and_then(|session| self.formats.get(&session))
                 .cloned()
@@ -673,6 +681,8 @@ impl Task {
                     .unwrap_or(self.setup.epoch_ms),
                 video,
                 audio,
+                is_rtmp: direct.is_some(),
+                measured: direct.and_then(|direct| direct.stats.borrow().clone()),
                 stream: session.and_then(|session| self.show.stream(session).cloned()),
             })
         });
@@ -731,7 +741,9 @@ impl Task {
             .map(SessionId)
             .collect();
         for session in sessions {
-            self.deps.sfu.close(session).await;
+            if !self.end_direct(session) {
+                self.deps.sfu.close(session).await;
+            }
         }
         self.end_stage(clock::now());
         if let Some(running) = self.running.take() {

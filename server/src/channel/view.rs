@@ -101,10 +101,10 @@ pub fn participant(view: &ParticipantView, ingest: Option<&SessionStats>) -> Par
         id: view.id.clone(),
         role: role(view.role),
         state: participant_state(view),
-        protocol: if view.stream.is_some() {
-            "link"
-        } else {
-            "whip"
+        protocol: match (view.stream.is_some(), view.is_rtmp) {
+            (true, _) => "link",
+            (false, true) => "rtmp",
+            (false, false) => "whip",
         }
         .into(),
         joined_at: WallTime::from_unix_ms(view.joined_at_ms),

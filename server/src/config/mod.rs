@@ -8,6 +8,7 @@
 mod load;
 mod media;
 mod mixer;
+mod rtmp_ingest;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use load::{EXAMPLE, load};
 pub use media::{Program, Publisher};
 pub use mixer::Mixer;
+pub use rtmp_ingest::{BFrames, RtmpIngest};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,8 @@ pub struct Config {
     pub http: Http,
     /// The WebRTC port.
     pub webrtc: WebRtc,
+    /// The RTMP port for broadcasters.
+    pub rtmp_ingest: RtmpIngest,
     /// The origin's RTMP port.
     pub rtmp: Rtmp,
     /// Channels and where they are pushed to.
@@ -281,7 +285,7 @@ impl std::fmt::Debug for Registry {
 /// Which ports a part of the system opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
-    /// The WebRTC port.
+    /// The ports for broadcasters: WebRTC, and RTMP if that is enabled.
     pub webrtc: bool,
     /// The RTMP port.
     pub rtmp: bool,
@@ -338,6 +342,8 @@ impl Config {
                 .webrtc
                 .then_some(("webrtc.listen", self.webrtc.listen)),
         );
+        let rtmp_ingest = ports.webrtc && self.rtmp_ingest.enabled;
+        open.extend(rtmp_ingest.then_some(("rtmp_ingest.listen", self.rtmp_ingest.listen)));
         open.extend(ports.rtmp.then_some(("rtmp.listen", self.rtmp.listen)));
         for (key, address) in open {
             if !address.ip().is_loopback() && !self.has_auth() {
@@ -391,6 +397,9 @@ impl Config {
             );
         }
         if let Err((key, problem)) = self.mixer.validate(self.program.delay_ms) {
+            return invalid(key, problem);
+        }
+        if let Err((key, problem)) = self.rtmp_ingest.validate() {
             return invalid(key, problem);
         }
         if self.webrtc.max_bitrate_kbps < 100 {

@@ -16,6 +16,7 @@ use cdn_publisher::Destination;
 use media::Clock;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use origin::Origin;
+use signaling::SessionLimiter;
 use signaling::auth::{Claims, Keys, Scope, Signer, Verifier};
 use signaling::types::ChannelId;
 use tokio::net::TcpListener;
@@ -31,6 +32,7 @@ use crate::http;
 use crate::registry::memory::MemoryRegistry;
 use crate::registry::redis::{RedisRegistry, Settings};
 use crate::registry::{NodeRecord, Registry};
+use crate::rtmp;
 use crate::sfu::Sfu;
 
 use access::StreamAccess;
@@ -84,6 +86,7 @@ pub async fn run(config: Config, parts: Parts) -> anyhow::Result<()> {
     cdn_publisher::describe_metrics();
     origin::describe_metrics();
     crate::sfu::describe_metrics();
+    crate::rtmp::describe_metrics();
     crate::registry::describe_metrics();
 
     let verifier = verifier(&config)?.map(Arc::new);
@@ -179,6 +182,7 @@ impl Node {
             Some(origin) => router.merge(origin.router()),
             None => router,
         };
+        self.take_rtmp(&manager).await?;
         self.announce(&sfu);
         let serving = self.serve(listener, router);
         ended_by_signal().await;
@@ -198,6 +202,30 @@ impl Node {
             warn!("the end took too long; leaving the rest behind");
         }
         Ok(())
+    }
+
+    /// Opens the RTMP port for broadcasters.
+    async fn take_rtmp(&self, manager: &Manager) -> anyhow::Result<()> {
+        let config = &self.config.rtmp_ingest;
+        if !config.enabled {
+            return Ok(());
+        }
+        let listener = http::bind(config.listen, "RTMP (rtmp_ingest.listen)").await?;
+        info!(address = %listener.local_addr()?, "RTMP ingest of broadcasters");
+        let (burst, rate_per_s) = self.session_limit();
+        let limiter = SessionLimiter::new(burst, rate_per_s);
+        let (manager, verifier) = (manager.clone(), self.verifier.clone());
+        let serving = rtmp::serve(manager, verifier, limiter, listener, self.stop.clone());
+        tokio::spawn(serving);
+        Ok(())
+    }
+
+    /// New sessions of one address: at once, and per second in the long run.
+    fn session_limit(&self) -> (u32, f64) {
+        match self.config.http.sessions_per_minute_per_ip {
+            0 => (u32::MAX, f64::from(u32::MAX)),
+            per_minute => (per_minute, f64::from(per_minute) / 60.0),
+        }
     }
 
     async fn origin_only(self, listener: TcpListener) -> anyhow::Result<()> {
@@ -266,8 +294,7 @@ impl Node {
     }
 
     fn signaling_config(&self) -> anyhow::Result<signaling::Config> {
-        let per_minute = f64::from(self.config.http.sessions_per_minute_per_ip);
-        let limited = per_minute > 0.0;
+        let (session_burst, session_rate_per_s) = self.session_limit();
         let base = signaling::Config::default();
         let playback = self
             .config
@@ -279,16 +306,8 @@ impl Node {
             verifier: self.verifier.clone(),
             signer: self.signer()?.map(Arc::new),
             max_sdp_bytes: self.config.webrtc.max_sdp_bytes,
-            session_burst: if limited {
-                self.config.http.sessions_per_minute_per_ip
-            } else {
-                u32::MAX
-            },
-            session_rate_per_s: if limited {
-                per_minute / 60.0
-            } else {
-                f64::from(u32::MAX)
-            },
+            session_burst,
+            session_rate_per_s,
             playback_redirect: (self.origin.is_none() && !playback.is_empty())
                 .then(|| playback.clone()),
             connect_sources: if playback.is_empty() {

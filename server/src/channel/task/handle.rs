@@ -10,11 +10,12 @@ use signaling::types::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use super::direct::{Direct, Entrant};
 use super::show::{LinkError, Message};
 use super::stage::{Controls, StageView, SwitchError};
 use crate::channel::state::{self, Role};
 use crate::channel::switch::Mode;
-use crate::sfu::{Answer, OfferError, SessionId, StreamKey};
+use crate::sfu::{Answer, OfferError, SessionId, SessionStats, Sink, StreamKey};
 
 /// Why nobody was let in.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,10 @@ pub struct ParticipantView {
     pub video: Option<CodecConfig>,
     /// What their sound looks like.
     pub audio: Option<CodecConfig>,
+    /// They publish by RTMP.
+    pub is_rtmp: bool,
+    /// How well that arrives, once something has.
+    pub measured: Option<SessionStats>,
     /// Where they can be subscribed to, when they come by a link.
     pub stream: Option<StreamKey>,
 }
@@ -110,6 +115,7 @@ pub(super) enum Command {
         reply: Reply<Result<Answer, PublishError>>,
     },
     Answered(Answered),
+    Enter(Entrant, Reply<Result<Sink, PublishError>>),
     Watch {
         offer: String,
         reply: Reply<Result<Answer, OfferError>>,
@@ -177,6 +183,28 @@ impl Handle {
         })
         .await
         .unwrap_or(Err(PublishError::Ended))
+    }
+
+    /// Lets a broadcaster in who comes by another way than WebRTC: their units go to the sink, as session `session`.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub async fn enter(
+        &self,
+        id: ParticipantId,
+        role: Option<Role>,
+        session: SessionId,
+        direct: Direct,
+    ) -> Result<Sink, PublishError> {
+        let entrant = Entrant {
+            id,
+            role,
+            session,
+            direct,
+        };
+        self.ask(|reply| Command::Enter(entrant, reply))
+            .await
+            .unwrap_or(Err(PublishError::Ended))
     }
 
     /// Lets a viewer of the program in; it is shown from its next keyframe on, as soon as there is a program.
