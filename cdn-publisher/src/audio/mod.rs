@@ -15,6 +15,7 @@ pub(crate) mod live;
 mod resampler;
 mod run;
 pub(crate) mod splice;
+pub mod transcode;
 
 /// The level reported for silence, in dB below full scale.
 pub const FLOOR_DBFS: f32 = -100.0;

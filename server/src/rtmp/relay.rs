@@ -3,8 +3,9 @@
 
 use std::time::Instant;
 
-use media::{AccessUnit, Kind, Timestamp};
-use tracing::{debug, info};
+use cdn_publisher::audio::transcode::Transcoder;
+use media::{AccessUnit, Config, Kind, Timestamp, aac};
+use tracing::{debug, info, warn};
 
 use super::reorder::{Reorder, Verdict};
 use crate::config::BFrames;
@@ -17,6 +18,9 @@ const REFUSAL: &str = "this participant publishes by RTMP with B-frames, which W
 const STRICT_REFUSAL: &str = "this participant publishes by RTMP with B-frames, which this server does not take for \
     WebRTC: in the encoder's settings, turn B-frames off (OBS: bframes=0; ffmpeg: -bf 0)";
 
+/// A co-broadcaster listens: voice and music alike.
+const OPUS_BITRATE_BPS: u32 = 96_000;
+
 /// The way of one publisher to those who watch it.
 pub(super) struct Relay {
     sfu: Sfu,
@@ -24,6 +28,17 @@ pub(super) struct Relay {
     policy: BFrames,
     reorder: Reorder,
     is_refused: bool,
+    sound: Sound,
+    packets: Vec<AccessUnit>,
+}
+
+/// The way from AAC to Opus.
+enum Sound {
+    /// Nobody listens.
+    Idle,
+    Running(Box<Transcoder>),
+    /// This cannot be decoded.
+    Failed(aac::Config),
 }
 
 impl Relay {
@@ -34,6 +49,8 @@ impl Relay {
             policy,
             reorder: Reorder::default(),
             is_refused: false,
+            sound: Sound::Idle,
+            packets: Vec::new(),
         }
     }
 
@@ -61,7 +78,36 @@ impl Relay {
     }
 
     fn sound(&mut self, now: Instant, unit: &AccessUnit) {
-        let _ = (now, unit);
+        let Config::Aac(config) = &unit.track.config else {
+            return;
+        };
+        if !self.feed.is_watched() {
+            self.sound = Sound::Idle;
+            return;
+        }
+        let is_other = match &self.sound {
+            Sound::Idle => true,
+            Sound::Running(transcoder) => !transcoder.takes(config),
+            Sound::Failed(failed) => failed != config,
+        };
+        if is_other {
+            self.sound = match Transcoder::new(config, OPUS_BITRATE_BPS) {
+                Ok(transcoder) => Sound::Running(Box::new(transcoder)),
+                Err(error) => {
+                    warn!(%error, "those who watch this participant by WebRTC do not hear it");
+                    Sound::Failed(config.clone())
+                }
+            };
+        }
+        let Sound::Running(transcoder) = &mut self.sound else {
+            return;
+        };
+        if let Err(error) = transcoder.push(unit, &mut self.packets) {
+            debug!(%error, "a unit of sound is left out");
+        }
+        for packet in self.packets.drain(..) {
+            self.feed.send(now, &packet, Timestamp::from_nanos(0));
+        }
     }
 
     /// The publisher has gone; `returns` when its connection just broke.

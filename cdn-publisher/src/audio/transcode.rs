@@ -1,0 +1,274 @@
+//! AAC of a broadcaster as Opus for those who listen in real time (RFC 7587).
+//!
+//! What comes out of the decoder belongs to the timestamp of its unit; it is converted to 48 kHz and cut into packets of
+//! 20 ms. Packets follow each other without a gap as long as the units do. A unit that is elsewhere than expected by
+//! more than [`TOLERANCE`] begins anew: what was left over is at most one packet, and is dropped.
+
+use std::sync::Arc;
+
+use media::{AccessUnit, Config, Rate, Timestamp, Track, TrackId, aac, opus};
+
+use super::codec::{Codecs, Decode, EncodePacket, Frame, PACKET_SAMPLES, RealCodecs, UNIT_SAMPLES};
+use super::resampler::{HALF, TAPS, interpolate};
+use crate::Error;
+
+/// Samples at 48 kHz by which units may be off before they begin anew: 10 ms. Clocks that are slewed are followed so.
+const TOLERANCE: i64 = 480;
+const AUDIO: TrackId = TrackId(1);
+
+/// The way of one track.
+#[derive(Debug)]
+pub struct Transcoder {
+    config: aac::Config,
+    decoder: Box<dyn Decode>,
+    encoder: Box<dyn EncodePacket>,
+    track: Arc<Track>,
+    decoded: Vec<Frame>,
+    /// Decoded samples that the conversion still needs, the place in them of the next sample at 48 kHz, and how far
+    /// apart two of those are.
+    input: Vec<Frame>,
+    at: f64,
+    step: f64,
+    /// Sound at 48 kHz that does not fill a packet yet, and the time of its first sample.
+    pcm: Vec<Frame>,
+    pcm_at: i64,
+    /// Where the next unit is expected, in samples at 48 kHz.
+    next: Option<f64>,
+}
+
+impl Transcoder {
+    /// Listens to AAC of this configuration.
+    ///
+    /// # Errors
+    /// [`Error::Codec`] when a library refuses.
+    pub fn new(config: &aac::Config, bitrate_bps: u32) -> Result<Self, Error> {
+        Ok(Self {
+            decoder: RealCodecs.aac_decoder(config)?,
+            encoder: RealCodecs.opus_encoder(bitrate_bps)?,
+            config: config.clone(),
+            track: Arc::new(Track {
+                id: AUDIO,
+                config: Config::Opus(opus::Config { channels: 2 }),
+                rate: Rate::AUDIO,
+            }),
+            decoded: Vec::with_capacity(2 * UNIT_SAMPLES),
+            input: Vec::new(),
+            at: 0.0,
+            step: 1.0,
+            pcm: Vec::with_capacity(PACKET_SAMPLES),
+            pcm_at: 0,
+            next: None,
+        })
+    }
+
+    /// Whether units of this configuration can be taken.
+    #[must_use]
+    pub fn takes(&self, config: &aac::Config) -> bool {
+        self.config == *config
+    }
+
+    /// Takes a unit and appends the packets that it completes, in samples at 48 kHz.
+    ///
+    /// # Errors
+    /// [`Error::Codec`] when it cannot be decoded; the next one can be taken.
+    pub fn push(&mut self, unit: &AccessUnit, out: &mut Vec<AccessUnit>) -> Result<(), Error> {
+        self.decoded.clear();
+        self.decoder.decode(&unit.data, &mut self.decoded)?;
+        let samples = self.decoded.len();
+        if samples == 0 {
+            return Ok(());
+        }
+        // HE-AAC: twice the samples of the core, in the same time.
+        let step = f64::from(self.config.sample_rate_hz) * samples as f64
+            / (f64::from(self.config.frame_samples.max(1)) * 48_000.0);
+        let at = unit.pts.rescale(Rate::AUDIO).ticks();
+        let expected = self.next.filter(|_| (step - self.step).abs() < 1e-9);
+        let off = expected.map(|next| next - at as f64);
+        if off.is_none_or(|off| off.abs() > TOLERANCE as f64) {
+            self.restart(at, step);
+        }
+        self.next = Some(self.next.unwrap_or(at as f64) + samples as f64 / step);
+        self.input.extend_from_slice(&self.decoded);
+        self.convert(out)
+    }
+
+    fn restart(&mut self, at: i64, step: f64) {
+        self.input.clear();
+        self.input.resize(TAPS / 2 - 1, Frame::default());
+        self.at = 0.0;
+        self.step = step;
+        self.pcm.clear();
+        self.pcm_at = at;
+        self.next = None;
+    }
+
+    /// Reads the input at 48 kHz: all but the last [`HALF`] samples.
+    fn convert(&mut self, out: &mut Vec<AccessUnit>) -> Result<(), Error> {
+        let mut result = Ok(());
+        loop {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a position within the input"
+            )]
+            let first = self.at as usize;
+            let window = self.input.get(first..).and_then(<[Frame]>::first_chunk);
+            let Some(window) = window else {
+                let past = first.min(self.input.len());
+                self.input.drain(..past);
+                self.at -= past as f64;
+                debug_assert!(self.input.len() <= TAPS + HALF as usize);
+                return result;
+            };
+            let frame = interpolate(window, self.at.fract());
+            self.at += self.step;
+            self.pcm.push(frame);
+            if self.pcm.len() == PACKET_SAMPLES {
+                let at = Timestamp::new(self.pcm_at, Rate::AUDIO);
+                self.pcm_at += PACKET_SAMPLES as i64;
+                match self.encoder.encode(&self.pcm) {
+                    Ok(data) => out.push(AccessUnit {
+                        track: Arc::clone(&self.track),
+                        pts: at,
+                        dts: at,
+                        keyframe: true,
+                        discontinuity: false,
+                        data,
+                    }),
+                    Err(error) => result = Err(error),
+                }
+                self.pcm.clear();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::codec::{AacEncoder, AacSettings, Encode};
+
+    fn tone(n: usize, hz: u32) -> Frame {
+        let t = n as f64 / f64::from(hz);
+        let value = 8_000.0 * (std::f64::consts::TAU * 440.0 * t).sin();
+        #[expect(clippy::cast_possible_truncation, reason = "16 bits are plenty")]
+        let value = value as f32;
+        [value, value]
+    }
+
+    fn units(hz: u32, count: usize) -> Vec<AccessUnit> {
+        let settings = AacSettings {
+            sample_rate_hz: hz,
+            channels: 2,
+            bitrate_bps: 128_000,
+            afterburner: false,
+        };
+        let mut encoder = AacEncoder::new(settings).expect("an encoder");
+        let config = aac::Config::parse(encoder.config()).expect("valid");
+        let rate = Rate::new(hz).expect("not zero");
+        let track = Arc::new(Track {
+            id: AUDIO,
+            config: Config::Aac(config),
+            rate,
+        });
+        let unit = |n: usize| {
+            let sound: Vec<Frame> = (0..UNIT_SAMPLES)
+                .map(|at| tone(n * UNIT_SAMPLES + at, hz))
+                .collect();
+            let pts = Timestamp::new((n * UNIT_SAMPLES) as i64 + 777, rate);
+            AccessUnit {
+                track: Arc::clone(&track),
+                pts,
+                dts: pts,
+                keyframe: true,
+                discontinuity: false,
+                data: encoder.encode(&sound).expect("encoded"),
+            }
+        };
+        (0..count).map(unit).collect()
+    }
+
+    fn transcoder(units: &[AccessUnit]) -> Transcoder {
+        let Config::Aac(config) = &units[0].track.config else {
+            panic!("AAC");
+        };
+        Transcoder::new(config, 96_000).expect("codecs")
+    }
+
+    #[test]
+    fn the_tone_is_there_and_packets_follow_each_other() {
+        for hz in [44_100, 48_000, 32_000] {
+            let units = units(hz, 100);
+            let mut transcoder = transcoder(&units);
+            let mut packets = Vec::new();
+            for unit in &units {
+                transcoder.push(unit, &mut packets).expect("decoded");
+            }
+            let seconds = 100.0 * 1_024.0 / f64::from(hz);
+            let expected = seconds * 50.0;
+            assert!((expected - packets.len() as f64).abs() <= 2.0, "{hz}");
+            let first = units[0].pts.rescale(Rate::AUDIO).ticks();
+            for (n, packet) in (0..).zip(&packets) {
+                assert_eq!(packet.pts.ticks(), first + n * 960);
+            }
+            let mut decoder = RealCodecs.opus_decoder().expect("a decoder");
+            let mut heard = Vec::new();
+            for packet in &packets {
+                decoder.decode(&packet.data, &mut heard).expect("Opus");
+            }
+            let tail = &heard[heard.len() / 2..];
+            let mean = tail
+                .iter()
+                .map(|frame| f64::from(frame[0]).powi(2))
+                .sum::<f64>()
+                / tail.len() as f64;
+            let expected = 8_000.0 / std::f64::consts::SQRT_2;
+            assert!(
+                (mean.sqrt() / expected - 1.0).abs() < 0.05,
+                "{hz}: {}",
+                mean.sqrt()
+            );
+            // 440 Hz: two changes of sign in each period.
+            let crossings = tail
+                .windows(2)
+                .filter(|w| (w[0][0] < 0.0) != (w[1][0] < 0.0));
+            let heard_hz = crossings.count() as f64 / 2.0 / (tail.len() as f64 / 48_000.0);
+            assert!((heard_hz - 440.0).abs() < 2.0, "{hz}: {heard_hz}");
+        }
+    }
+
+    #[test]
+    fn a_gap_begins_anew_and_slewing_does_not() {
+        let mut units = units(48_000, 60);
+        for (n, unit) in (0..).zip(units.iter_mut()).skip(20) {
+            // A sample per unit is 1000 ppm.
+            let moved = if n < 40 { n - 20 } else { 50_000 };
+            unit.pts = Timestamp::new(unit.pts.ticks() + moved, Rate::AUDIO);
+        }
+        let mut transcoder = transcoder(&units);
+        let mut packets = Vec::new();
+        for unit in &units {
+            transcoder.push(unit, &mut packets).expect("decoded");
+        }
+        let steps = packets
+            .windows(2)
+            .map(|w| w[1].pts.ticks() - w[0].pts.ticks());
+        assert_eq!(steps.filter(|step| *step != 960).count(), 1);
+    }
+
+    #[test]
+    fn noise_is_no_unit_and_does_no_harm() {
+        let units = units(48_000, 10);
+        let mut transcoder = transcoder(&units);
+        let mut packets = Vec::new();
+        for unit in &units {
+            let mut broken = unit.clone();
+            broken.data = bytes::Bytes::from_static(&[0xff; 40]);
+            let _ = transcoder.push(&broken, &mut packets);
+        }
+        for unit in &units {
+            let _ = transcoder.push(unit, &mut packets);
+        }
+        assert!(packets.len() >= 5);
+    }
+}
