@@ -74,7 +74,7 @@ pub struct Http {
     pub header_timeout_ms: u64,
     /// How long requests may take to end at shutdown.
     pub drain_ms: u64,
-    /// New WHIP sessions per minute and client address; 0: no limit.
+    /// New sessions per minute and client address; those by RTMP are counted apart; 0: no limit.
     pub sessions_per_minute_per_ip: u32,
 }
 
