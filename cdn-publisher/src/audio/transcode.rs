@@ -9,7 +9,7 @@ use std::sync::Arc;
 use media::{AccessUnit, Config, Rate, Timestamp, Track, TrackId, aac, opus};
 
 use super::codec::{Codecs, Decode, EncodePacket, Frame, PACKET_SAMPLES, RealCodecs, UNIT_SAMPLES};
-use super::resampler::{HALF, TAPS, interpolate};
+use super::resampler::Converter;
 use crate::Error;
 
 /// Samples at 48 kHz by which units may be off before they begin anew: 10 ms. Clocks that are slewed are followed so.
@@ -24,11 +24,10 @@ pub struct Transcoder {
     encoder: Box<dyn EncodePacket>,
     track: Arc<Track>,
     decoded: Vec<Frame>,
-    /// Decoded samples that the conversion still needs, the place in them of the next sample at 48 kHz, and how far
-    /// apart two of those are.
-    input: Vec<Frame>,
-    at: f64,
-    step: f64,
+    /// The rate of the decoded sound, and the way from there to 48 kHz where that is another.
+    rate: Rate,
+    converter: Option<Converter>,
+    converted: Vec<Frame>,
     /// Sound at 48 kHz that does not fill a packet yet, and the time of its first sample.
     pcm: Vec<Frame>,
     pcm_at: i64,
@@ -52,9 +51,9 @@ impl Transcoder {
                 rate: Rate::AUDIO,
             }),
             decoded: Vec::with_capacity(2 * UNIT_SAMPLES),
-            input: Vec::new(),
-            at: 0.0,
-            step: 1.0,
+            rate: Rate::AUDIO,
+            converter: None,
+            converted: Vec::new(),
             pcm: Vec::with_capacity(PACKET_SAMPLES),
             pcm_at: 0,
             next: None,
@@ -78,68 +77,62 @@ impl Transcoder {
         if samples == 0 {
             return Ok(());
         }
-        // HE-AAC: twice the samples of the core, in the same time.
-        let step = f64::from(self.config.sample_rate_hz) * samples as f64
-            / (f64::from(self.config.frame_samples.max(1)) * 48_000.0);
+        let rate = self.rate_of(samples);
         let at = unit.pts.rescale(Rate::AUDIO).ticks();
-        let expected = self.next.filter(|_| (step - self.step).abs() < 1e-9);
+        let expected = self.next.filter(|_| rate == self.rate);
         let off = expected.map(|next| next - at as f64);
         if off.is_none_or(|off| off.abs() > TOLERANCE as f64) {
-            self.restart(at, step);
+            self.restart(at, rate);
         }
-        self.next = Some(self.next.unwrap_or(at as f64) + samples as f64 / step);
-        self.input.extend_from_slice(&self.decoded);
-        self.convert(out)
+        let length = samples as f64 * 48_000.0 / f64::from(rate.hz());
+        self.next = Some(self.next.unwrap_or(at as f64) + length);
+        self.converted.clear();
+        match &mut self.converter {
+            Some(converter) => converter.push(&self.decoded, &mut self.converted),
+            None => self.converted.extend_from_slice(&self.decoded),
+        }
+        self.encode(out)
     }
 
-    fn restart(&mut self, at: i64, step: f64) {
-        self.input.clear();
-        self.input.resize(TAPS / 2 - 1, Frame::default());
-        self.at = 0.0;
-        self.step = step;
+    /// The rate at which a unit comes out as so many samples: HE-AAC has twice those of its core, in the same time.
+    fn rate_of(&self, samples: usize) -> Rate {
+        let units = u32::try_from(samples).unwrap_or_default();
+        let factor = (units / self.config.frame_samples.max(1)).max(1);
+        Rate::new(self.config.sample_rate_hz.saturating_mul(factor)).unwrap_or(Rate::AUDIO)
+    }
+
+    fn restart(&mut self, at: i64, rate: Rate) {
+        self.rate = rate;
+        self.converter = (rate != Rate::AUDIO).then(|| Converter::new(rate, Rate::AUDIO));
         self.pcm.clear();
         self.pcm_at = at;
         self.next = None;
     }
 
-    /// Reads the input at 48 kHz: all but the last [`HALF`] samples.
-    fn convert(&mut self, out: &mut Vec<AccessUnit>) -> Result<(), Error> {
+    fn encode(&mut self, out: &mut Vec<AccessUnit>) -> Result<(), Error> {
         let mut result = Ok(());
-        loop {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a position within the input"
-            )]
-            let first = self.at as usize;
-            let window = self.input.get(first..).and_then(<[Frame]>::first_chunk);
-            let Some(window) = window else {
-                let past = first.min(self.input.len());
-                self.input.drain(..past);
-                self.at -= past as f64;
-                debug_assert!(self.input.len() <= TAPS + HALF as usize);
-                return result;
-            };
-            let frame = interpolate(window, self.at.fract());
-            self.at += self.step;
-            self.pcm.push(frame);
-            if self.pcm.len() == PACKET_SAMPLES {
-                let at = Timestamp::new(self.pcm_at, Rate::AUDIO);
-                self.pcm_at += PACKET_SAMPLES as i64;
-                match self.encoder.encode(&self.pcm) {
-                    Ok(data) => out.push(AccessUnit {
-                        track: Arc::clone(&self.track),
-                        pts: at,
-                        dts: at,
-                        keyframe: true,
-                        discontinuity: false,
-                        data,
-                    }),
-                    Err(error) => result = Err(error),
-                }
-                self.pcm.clear();
+        for frame in &self.converted {
+            self.pcm.push(*frame);
+            if self.pcm.len() < PACKET_SAMPLES {
+                continue;
             }
+            let at = Timestamp::new(self.pcm_at, Rate::AUDIO);
+            self.pcm_at += PACKET_SAMPLES as i64;
+            match self.encoder.encode(&self.pcm) {
+                Ok(data) => out.push(AccessUnit {
+                    track: Arc::clone(&self.track),
+                    pts: at,
+                    dts: at,
+                    keyframe: true,
+                    discontinuity: false,
+                    data,
+                }),
+                // Listeners conceal it like a lost packet.
+                Err(error) => result = Err(error),
+            }
+            self.pcm.clear();
         }
+        result
     }
 }
 

@@ -84,12 +84,13 @@ async fn garbage_on_every_port_harms_nobody() -> anyhow::Result<()> {
         [&[3][..], &[1; 4000]].concat(),
     ];
 
-    let (udp, web, publish) = tokio::join!(
+    let (udp, web, publish, broadcast) = tokio::join!(
         rude::pelt_udp(ports.webrtc, 20_000, Dice::new(1)),
         rude::pelt_tcp(ports.http, 400, &http, Dice::new(2)),
         rude::pelt_tcp(ports.rtmp, 400, &rtmp, Dice::new(3)),
+        rude::pelt_tcp(ports.rtmp_ingest, 400, &rtmp, Dice::new(4)),
     );
-    udp.and(web).and(publish)?;
+    udp.and(web).and(publish).and(broadcast)?;
     live.is_unharmed().await?;
     let grown_kib = live.anchor.resident_kib()?.saturating_sub(before_kib);
     assert!(grown_kib < 64 << 10, "memory grew by {grown_kib} KiB");

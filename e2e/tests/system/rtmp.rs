@@ -45,7 +45,20 @@ async fn publish_once(encoding: Encoding) -> anyhow::Result<(tracks::Tracks, Rec
     Ok((sent, Recording::of(&viewer.tags())?))
 }
 
-/// Every picture byte for byte, B-frames at their place; composition times as they were.
+/// The longest stretch of units that is in both, byte for byte: its length, and where it begins in what was sent.
+fn longest_run(found: &[tracks::Unit], sent: &[tracks::Unit]) -> (usize, usize) {
+    let run = |at: usize, from: usize| {
+        let pairs = found[at..].iter().zip(&sent[from..]);
+        pairs
+            .take_while(|(here, there)| here.data == there.data)
+            .count()
+    };
+    let starts = (0..found.len()).flat_map(|at| (0..sent.len()).map(move |from| (at, from)));
+    let runs = starts.map(|(at, from)| (run(at, from), from));
+    runs.max_by_key(|(length, _)| *length).unwrap_or_default()
+}
+
+/// Every picture and sound byte for byte, B-frames at their place; composition times as they were.
 async fn arrives_unchanged(encoding: Encoding) -> anyhow::Result<()> {
     let (sent, recording) = publish_once(encoding).await?;
     let found = &recording.tracks;
@@ -55,7 +68,20 @@ async fn arrives_unchanged(encoding: Encoding) -> anyhow::Result<()> {
     );
     ensure!(pictures::is_contiguous_run(&here, &there)? == 0);
     ensure!(here.len() == there.len());
+    let (sounds, from) = longest_run(&found.audio, &sent.audio);
+    report(&format!(
+        "{} pictures; {sounds} of {} units of sound from {from} on, {} published",
+        here.len(),
+        sent.audio.len(),
+        found.audio.len()
+    ));
+    // Before the host's own sound begins, and after it ends, there is silence of our making.
+    ensure!(
+        sounds + 20 >= sent.audio.len(),
+        "{sounds} units from {from} on"
+    );
     for (here, there) in found.video.iter().zip(&sent.video) {
+        ensure!(here.data == there.data, "a picture at {} ms", here.dts_ms);
         let reordered = |unit: &tracks::Unit| unit.pts_ms - unit.dts_ms;
         // Both sides round to milliseconds.
         ensure!((reordered(here) - reordered(there)).abs() <= 1, "{here:?}");
@@ -76,6 +102,15 @@ async fn b_frames_arrive_unchanged() -> anyhow::Result<()> {
         b_frames: 2,
         pyramid: true,
         sample_rate_hz: 44_100,
+    };
+    arrives_unchanged(encoding).await
+}
+
+#[tokio::test]
+async fn a_host_at_44_1_khz_arrives_unchanged() -> anyhow::Result<()> {
+    let encoding = Encoding {
+        sample_rate_hz: 44_100,
+        ..Encoding::default()
     };
     arrives_unchanged(encoding).await
 }
