@@ -66,6 +66,14 @@ pub(super) struct Intake {
 }
 
 impl Intake {
+    /// For a publisher who was let in at `accepted_ns` on the anchor's clock.
+    pub(super) fn new(accepted_ns: i64) -> Self {
+        Self {
+            timeline: Timeline::new(accepted_ns),
+            ..Self::default()
+        }
+    }
+
     /// Takes a tag that arrived at `now_ns` on the anchor's clock.
     ///
     /// # Errors

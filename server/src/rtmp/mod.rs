@@ -212,7 +212,7 @@ impl Door {
         let deps = self.manager.deps();
         Session {
             clock: deps.clock,
-            intake: Intake::default(),
+            intake: Intake::new(deps.clock.timestamp(clock::now()).as_nanos()),
             policer: Policer::new(deps.config.webrtc.max_bitrate_kbps),
             meter: Meter::new(clock::now(), peer),
             stats,

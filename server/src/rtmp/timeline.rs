@@ -3,9 +3,11 @@
 //! A publisher's timestamps are milliseconds of one clock for picture and sound, modulo 2³², with any beginning.
 //! `capture time = RTMP time + offset`, with **one** offset for both tracks, so that their distance is the sender's:
 //!
-//! - It is the minimum of (arrival − RTMP time) over the first [`SETTLE_NS`]; units wait for that long.
+//! - It is the minimum of (arrival − RTMP time) over the first [`SETTLE_NS`], for which units wait; but no unit was captured
+//!   before its publisher was let in. So a sender that begins with a burst is *ahead*: its units come early, none is
+//!   lost, and it stays so.
 //! - Then it stands still. TCP delays whole bursts; they are late, and their samples are where they were.
-//! - When the minimum of the last 20 s has strayed by more than [`DEAD_BAND_NS`] (a clock that is fast or slow, another way
+//! - When the minimum of the last 20 s, but for that lead, has strayed by more than [`DEAD_BAND_NS`] (a clock that is fast or slow, another way
 //!   through the network), the offset is slewed towards it by at most [`SLEW_PPM`], which a resampler can follow.
 //! - When everything has come late for [`LATE_FOR_NS`], it is set anew: nothing would be heard any more.
 //! - A *break* of the sender's timeline sets it anew too: time that steps back by more than a second, that is
@@ -23,6 +25,8 @@ const REACHED_NS: i64 = 2_000_000;
 pub(super) const SLEW_PPM: i64 = 500;
 /// A step back in time beyond this is another timeline.
 const MAX_STEP_BACK_MS: i64 = 1_000;
+/// A burst that begins has come after so long.
+const BURST_NS: i64 = 5_000_000_000;
 /// A unit may be this far ahead of its arrival: some senders begin with a burst.
 pub(super) const MAX_LEAD_NS: i64 = 1_500_000_000;
 /// A unit may come this late: no connection is silent for longer.
@@ -56,6 +60,12 @@ pub(super) enum Media {
 /// One publisher's clock.
 #[derive(Debug, Default)]
 pub(super) struct Timeline {
+    /// When the publisher was let in.
+    accepted_ns: Option<i64>,
+    /// The earliest timestamp while it settles.
+    first_ms: Option<i64>,
+    /// How far ahead of their arrivals units are by the sender's burst.
+    lead_ns: i64,
     /// The newest timestamp, unwrapped, of either track and of each.
     newest_ms: Option<i64>,
     video_ms: Option<i64>,
@@ -71,6 +81,14 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
+    /// For a publisher who was let in at `accepted_ns` on the anchor's clock.
+    pub(super) fn new(accepted_ns: i64) -> Self {
+        Self {
+            accepted_ns: Some(accepted_ns),
+            ..Self::default()
+        }
+    }
+
     /// Takes a timestamp that arrived at `now_ns` on the anchor's clock; gives it unwrapped, and what it changes.
     pub(super) fn note(&mut self, now_ns: i64, media: Media, timestamp_ms: u32) -> (i64, Change) {
         let ms = self.unwrap(timestamp_ms);
@@ -93,6 +111,7 @@ impl Timeline {
         }
         self.minimum.add(now_ns, delay);
         let Some(offset) = self.offset_ns else {
+            self.first_ms = Some(self.first_ms.map_or(ms, |first| first.min(ms)));
             if now_ns.saturating_sub(since) >= SETTLE_NS {
                 self.settle();
             }
@@ -100,6 +119,9 @@ impl Timeline {
         };
         if self.is_always_late(now_ns, delay, offset) {
             return (ms, Change::Moved);
+        }
+        if now_ns.saturating_sub(since) < BURST_NS {
+            self.lead_ns = self.lead_ns.max(offset.saturating_sub(delay));
         }
         self.slew(ms, offset);
         (ms, Change::None)
@@ -121,6 +143,7 @@ impl Timeline {
         self.offset_ns = Some(least);
         self.minimum = WindowedMinimum::default();
         self.minimum.add(now_ns, least);
+        self.lead_ns = 0;
         true
     }
 
@@ -132,7 +155,12 @@ impl Timeline {
     /// Settles now, by what has been seen.
     pub(super) fn settle(&mut self) {
         if self.offset_ns.is_none() {
-            self.offset_ns = self.minimum.get();
+            let first = self.accepted_ns.zip(self.first_ms);
+            let earliest =
+                first.map(|(accepted, ms)| accepted.saturating_sub(ms.saturating_mul(MS)));
+            self.offset_ns = self.minimum.get().max(earliest);
+            let lead = self.offset_ns.zip(self.minimum.get());
+            self.lead_ns = lead.map_or(0, |(offset, minimum)| offset.saturating_sub(minimum));
             self.slewed_at_ms = self.newest_ms.unwrap_or_default();
         }
     }
@@ -157,7 +185,7 @@ impl Timeline {
         let Some(target) = self.minimum.get() else {
             return;
         };
-        let error = target.saturating_sub(offset);
+        let error = target.saturating_add(self.lead_ns).saturating_sub(offset);
         let begins = error.saturating_abs() > DEAD_BAND_NS;
         self.slewing = begins || (self.slewing && error.saturating_abs() > REACHED_NS);
         if self.slewing {
@@ -209,6 +237,40 @@ mod tests {
                 .all(|(_, offset)| (offset - expected).abs() <= 4 * MS)
         );
         assert!(used.windows(2).all(|pair| pair[0].1 == pair[1].1));
+    }
+
+    #[test]
+    fn a_burst_at_the_start_is_a_lead_that_stays() {
+        // The first half second at once, as ffmpeg's -re does; on a busy machine in two pieces.
+        for late_piece in [0, 400] {
+            let accepted = 7_000_000_000;
+            let mut timeline = Timeline::new(accepted);
+            for n in 0..6_000_i64 {
+                let due = (n * 20 - 500).max(if n < 10 { 0 } else { late_piece });
+                let now = accepted + (3 + due) * MS;
+                timeline.note(now, Media::Audio, u32::try_from(n * 20).expect("small"));
+                let offset = timeline.offset_ns();
+                assert!(
+                    offset.is_none_or(|offset| offset == accepted),
+                    "{n}: {offset:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_slow_first_picture_is_no_lead() {
+        let mut timeline = Timeline::new(0);
+        for n in 0..200_i64 {
+            let late = if n < 4 { 300 - n * 20 } else { 10 };
+            let now = (n * 20 + late) * MS;
+            timeline.note(now, Media::Audio, u32::try_from(n * 20).expect("small"));
+            let offset = timeline.offset_ns();
+            assert!(
+                offset.is_none_or(|offset| offset == 10 * MS),
+                "{n}: {offset:?}"
+            );
+        }
     }
 
     #[test]
