@@ -569,6 +569,7 @@ fn decoded_by(program: &mut Command, adts: Vec<u8>) -> anyhow::Result<Vec<Frame>
     let mut stdin = child.stdin.take().context("a pipe")?;
     let writer = std::thread::spawn(move || stdin.write_all(&adts));
     let output = child.wait_with_output()?;
+    // Who reads a file does not read this.
     let _ = writer.join();
     let complaints = String::from_utf8_lossy(&output.stderr);
     ensure!(
@@ -584,7 +585,7 @@ fn decoded_by(program: &mut Command, adts: Vec<u8>) -> anyhow::Result<Vec<Frame>
 }
 
 #[test]
-fn decoders_of_three_families_take_the_joints_without_a_word_and_agree() -> anyhow::Result<()> {
+fn decoders_of_four_families_take_the_joints_without_a_word_and_agree() -> anyhow::Result<()> {
     for encoder in [Encoder::Fdk, Encoder::Voaacenc] {
         let case = Case::new(encoder, Material::VoiceToMix, 48_000, 2);
         let run = run(case, 3, Techniques::default())?;
@@ -606,7 +607,14 @@ fn decoders_of_three_families_take_the_joints_without_a_word_and_agree() -> anyh
             ]);
         let mut faad = Command::new("gst-launch-1.0");
         faad.args("-q fdsrc fd=0 ! aacparse ! faad ! audioconvert ! audio/x-raw,format=F32LE ! fdsink fd=1".split(' '));
-        for mut decoder in [ffmpeg, faad] {
+        let stored = tempfile::NamedTempFile::new()?;
+        std::fs::write(stored.path(), &file)?;
+        let mut chromium = Command::new("node");
+        chromium
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/browser/decode.mjs"))
+            .arg(stored.path())
+            .arg("48000");
+        for mut decoder in [ffmpeg, faad, chromium] {
             let other = decoded_by(&mut decoder, file.clone())?;
             // Some do not give the first block, which no other precedes.
             let missing = run.heard.len() - other.len();
