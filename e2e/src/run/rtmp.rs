@@ -76,6 +76,20 @@ pub fn ffmpeg(url: &str, file: &Path, repeat: bool) -> anyhow::Result<Process> {
     Process::start("ffmpeg RTMP host", &mut command)
 }
 
+/// Publishes a test picture and a tone with ffmpeg for half a minute, in these codecs.
+///
+/// # Errors
+/// When ffmpeg is missing.
+pub fn test_picture(url: &str, codecs: &str) -> anyhow::Result<Process> {
+    let sources = "-f lavfi -i testsrc=size=320x180:rate=25 -f lavfi -i sine=sample_rate=48000";
+    let mut command = Command::new(tools::ffmpeg9()?);
+    command.args(["-hide_banner", "-nostats", "-v", "info", "-re"]);
+    command.args(sources.split_whitespace());
+    command.args(["-t", "30"]).args(codecs.split_whitespace());
+    command.args(["-f", "flv", url]);
+    Process::start("ffmpeg RTMP host", &mut command)
+}
+
 /// Publishes a test picture and a tone with GStreamer: x264 and voaacenc.
 ///
 /// # Errors

@@ -45,8 +45,8 @@ async fn publish_once(encoding: Encoding) -> anyhow::Result<(tracks::Tracks, Rec
     Ok((sent, Recording::of(&viewer.tags())?))
 }
 
-/// The longest stretch of units that is in both, byte for byte: its length, and where it begins in what was sent.
-fn longest_run(found: &[tracks::Unit], sent: &[tracks::Unit]) -> (usize, usize) {
+/// The longest stretch of units that is in both, byte for byte: its length, and where it begins in either.
+fn longest_run(found: &[tracks::Unit], sent: &[tracks::Unit]) -> (usize, usize, usize) {
     let run = |at: usize, from: usize| {
         let pairs = found[at..].iter().zip(&sent[from..]);
         pairs
@@ -54,8 +54,9 @@ fn longest_run(found: &[tracks::Unit], sent: &[tracks::Unit]) -> (usize, usize) 
             .count()
     };
     let starts = (0..found.len()).flat_map(|at| (0..sent.len()).map(move |from| (at, from)));
-    let runs = starts.map(|(at, from)| (run(at, from), from));
-    runs.max_by_key(|(length, _)| *length).unwrap_or_default()
+    let runs = starts.map(|(at, from)| (run(at, from), at, from));
+    runs.max_by_key(|(length, _, _)| *length)
+        .unwrap_or_default()
 }
 
 /// Every picture and sound byte for byte, B-frames at their place; composition times as they were.
@@ -68,7 +69,7 @@ async fn arrives_unchanged(encoding: Encoding) -> anyhow::Result<()> {
     );
     ensure!(pictures::is_contiguous_run(&here, &there)? == 0);
     ensure!(here.len() == there.len());
-    let (sounds, from) = longest_run(&found.audio, &sent.audio);
+    let (sounds, at, from) = longest_run(&found.audio, &sent.audio);
     report(&format!(
         "{} pictures; {sounds} of {} units of sound from {from} on, {} published",
         here.len(),
@@ -80,6 +81,18 @@ async fn arrives_unchanged(encoding: Encoding) -> anyhow::Result<()> {
         sounds + 20 >= sent.audio.len(),
         "{sounds} units from {from} on"
     );
+    // Picture and sound are as far apart as they were.
+    let moved = |here: &tracks::Unit, there: &tracks::Unit| here.dts_ms - there.dts_ms;
+    let picture = moved(&found.video[0], &sent.video[0]);
+    let runs = found.audio[at..].iter().zip(&sent.audio[from..]);
+    for (here, there) in runs.take(sounds) {
+        let off = moved(here, there) - picture;
+        ensure!(
+            off.abs() <= 3,
+            "sound is {off} ms off at {} ms",
+            here.dts_ms
+        );
+    }
     for (here, there) in found.video.iter().zip(&sent.video) {
         ensure!(here.data == there.data, "a picture at {} ms", here.dts_ms);
         let reordered = |unit: &tracks::Unit| unit.pts_ms - unit.dts_ms;
@@ -158,6 +171,26 @@ async fn who_has_no_right_is_told_so() -> anyhow::Result<()> {
     let pictures = viewer.await?;
     let got = pictures.wait_for_pictures(30, SOON).await;
     got.map_err(|error| error.context(format!("{}\n{}", host.tail(), anchor.process.tail())))
+}
+
+#[tokio::test]
+async fn other_codecs_are_refused_by_name() -> anyhow::Result<()> {
+    let anchor = Anchor::start().await?;
+    for (codecs, name) in [
+        ("-c:v libx265 -preset ultrafast -c:a aac", "HEVC"),
+        ("-c:v libx264 -preset ultrafast -c:a libopus", "Opus"),
+    ] {
+        let mut host = rtmp::test_picture(&anchor.rtmp("demo"), codecs)?;
+        ensure!(!host.end(SOON).await?.success(), "{}", host.tail());
+        eventually("the reason in the log", SOON, async || {
+            let lines = anchor.process.output();
+            let told = |line: &String| line.contains("Publish.Rejected") && line.contains(name);
+            ensure!(lines.iter().any(told), "{}", anchor.process.tail());
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Another host is refused, one who vanished continues the same program, and who is removed is disconnected.
