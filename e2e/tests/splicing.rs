@@ -213,6 +213,8 @@ struct Run {
     case: Case,
     ideal: Vec<Frame>,
     plain: Vec<Vec<Frame>>,
+    /// The host's own stream: never joined either, where it alone is heard.
+    host: Vec<Frame>,
     heard: Vec<Frame>,
     spliced: Spliced,
 }
@@ -244,6 +246,7 @@ fn run(case: Case, seed: u64, techniques: Techniques) -> anyhow::Result<Run> {
         case,
         plain: plain.iter().map(Stream::decode).collect::<Result<_, _>>()?,
         heard: spliced.stream.decode()?,
+        host: host.decode()?,
         ideal,
         spliced,
     })
@@ -251,8 +254,8 @@ fn run(case: Case, seed: u64, techniques: Techniques) -> anyhow::Result<Run> {
 
 impl Run {
     /// The worse of the two sides, at the block where the two encoders add up.
-    fn judge(&self, heard: &[Frame], slot: i64) -> Verdict {
-        let at = usize::try_from(slot).unwrap() * UNIT + UNIT / 2;
+    fn judge(&self, heard: &[Frame], joint: &Joint) -> Verdict {
+        let at = usize::try_from(joint.slot).unwrap() * UNIT + UNIT / 2;
         // More than the judge looks at.
         let from = at.saturating_sub(64 * UNIT);
         let part = |sound: &[Frame], side| {
@@ -260,7 +263,10 @@ impl Run {
             channel(&sound[from..to], side)
         };
         let side = |side| {
-            let plain: Vec<_> = self.plain.iter().map(|plain| part(plain, side)).collect();
+            let mut plain: Vec<_> = self.plain.iter().map(|plain| part(plain, side)).collect();
+            if joint.to == Side::Host {
+                plain.push(part(&self.host, side));
+            }
             let reference = Reference {
                 rate_hz: self.case.settings.sample_rate_hz,
                 ideal: &part(&self.ideal, side),
@@ -346,7 +352,7 @@ fn tally(
             let run = run(*case, seed, techniques)?;
             for joint in &run.spliced.joints {
                 let tally = &mut tallies[usize::from(joint.to == Side::Host)];
-                let verdict = run.judge(&run.heard, joint.slot);
+                let verdict = run.judge(&run.heard, joint);
                 if verdict.missed_by_db() > 0.0 && techniques == Techniques::default() {
                     eprintln!("{case:?} seed {seed}: {joint:?} {:?}", verdict.faults());
                 }
@@ -415,7 +421,7 @@ fn the_judge_passes_what_was_never_joined_and_nothing_that_was_joined_naively() 
             for joint in run.spliced.joints.iter().take(4) {
                 let at = usize::try_from(joint.slot)?;
                 for plain in &run.plain {
-                    let verdict = run.judge(plain, joint.slot);
+                    let verdict = run.judge(plain, joint);
                     assert!(verdict.faults().is_empty(), "{case:?} at {at}: {verdict:?}");
                 }
                 let join = |at: usize| -> anyhow::Result<Vec<Frame>> {
@@ -425,7 +431,7 @@ fn the_judge_passes_what_was_never_joined_and_nothing_that_was_joined_naively() 
                 };
                 let naive = join_naively(&host, &run.ideal, case.settings, at)?.decode()?;
                 for (name, heard) in [("naive", &naive), ("one sample off", &join(at)?)] {
-                    let verdict = run.judge(heard, joint.slot);
+                    let verdict = run.judge(heard, joint);
                     assert!(
                         !verdict.faults().is_empty(),
                         "{name}, {case:?} at {at}: {verdict:?}"
@@ -489,7 +495,7 @@ fn where_windows_do_not_meet_the_joint_is_heard() -> anyhow::Result<()> {
             let run = run(case, seed, techniques)?;
             let own = |joint: &&Joint| joint.is_clean() == techniques.window;
             for joint in run.spliced.joints.iter().filter(own) {
-                let verdict = run.judge(&run.heard, joint.slot);
+                let verdict = run.judge(&run.heard, joint);
                 joints += 1;
                 passed += usize::from(verdict.faults().is_empty());
             }
@@ -546,9 +552,10 @@ fn without_rescaling_a_host_off_the_grid_jumps() -> anyhow::Result<()> {
                 ideal,
                 plain: plain.to_vec(),
                 heard: spliced.stream.decode()?,
+                host: sound.clone(),
                 spliced,
             };
-            let verdict = run.judge(&run.heard, joint.slot);
+            let verdict = run.judge(&run.heard, &joint);
             assert_eq!(
                 verdict.faults().is_empty(),
                 passes,

@@ -18,6 +18,8 @@ const REACH: usize = 2_048;
 const EXCESS_DB: f64 = 9.0;
 const CLICK_DB: f64 = 6.0;
 const SNR_LOSS_DB: f64 = 6.0;
+/// Noise in a pause is not weighed below 60 dB under the loudest 5 ms within a second.
+const INAUDIBLE: f64 = 1e-6;
 const SILENCE_BLOCK: usize = 64;
 
 /// What a joint is compared with: one channel each, all on the same timeline.
@@ -120,23 +122,20 @@ pub fn judge(reference: Reference<'_>, candidate: &[f64], joint: usize) -> Verdi
     let worst = windows(cut(&own, &near), error_window)
         .into_iter()
         .fold(0.0, f64::max);
-    let snr =
-        |error: &[f64]| decibels(power(cut(ideal, &near)) / power(cut(error, &near)).max(1e-12));
+    let loudest = windows(cut(ideal, &around), error_window)
+        .into_iter()
+        .fold(1e-6, f64::max);
+    let snr = |error: &[f64]| {
+        let noise = power(cut(error, &near)).max(loudest * INAUDIBLE);
+        decibels(power(cut(ideal, &near)) / noise)
+    };
     let plain_snr = errors
         .iter()
         .map(|error| snr(error))
         .fold(f64::INFINITY, f64::min);
-    // Noise and pauses do not tell where they lie, joined or not.
-    let told = plain
-        .iter()
-        .all(|plain| drift(rate_hz, ideal, plain, joint).is_some());
     Verdict {
         silent_samples: silence(cut(ideal, &wide), cut(candidate, &wide)),
-        drift_samples: if told {
-            drift(rate_hz, ideal, candidate, joint)
-        } else {
-            Some(0)
-        },
+        drift_samples: drift(reference, candidate, joint),
         excess_db: decibels(worst / allowed.max(1e-12)),
         click_db: click(reference, candidate, &near),
         snr_loss_db: plain_snr - snr(&own),
@@ -177,13 +176,27 @@ fn silence(ideal: &[f64], candidate: &[f64]) -> usize {
     silent.count() * SILENCE_BLOCK
 }
 
-/// Looks for 100 ms of the candidate after the joint in the ideal, 50 ms around where it should be.
-fn drift(rate_hz: u32, ideal: &[f64], candidate: &[f64], joint: usize) -> Option<isize> {
-    let (length, search) = (milliseconds(rate_hz, 100), milliseconds(rate_hz, 50));
-    let from = joint + REACH;
-    let piece = candidate.get(from..from + length)?;
-    let (lag, fit) = find(piece, ideal, from.saturating_sub(search)..from + search)?;
-    (fit > 0.5).then(|| lag.cast_signed() - from.cast_signed())
+/// Looks for 100 ms of the candidate after the joint in the ideal, 50 ms around where it should be. Noise and pauses do not
+/// tell where they lie, joined or not: the first piece counts that is clearly found in the plain encodes.
+fn drift(reference: Reference<'_>, candidate: &[f64], joint: usize) -> Option<isize> {
+    const PIECES: usize = 5;
+    const CLEAR: f64 = 0.8;
+    let length = milliseconds(reference.rate_hz, 100);
+    let search = milliseconds(reference.rate_hz, 50);
+    let lies = |of: &[f64], from: usize| {
+        let piece = of.get(from..from + length)?;
+        let around = from.saturating_sub(search)..from + search;
+        let (lag, fit) = find(piece, reference.ideal, around)?;
+        Some((lag.cast_signed() - from.cast_signed(), fit))
+    };
+    let clear =
+        |plain: &[f64], from| lies(plain, from).is_some_and(|(lag, fit)| lag == 0 && fit > CLEAR);
+    let told = (0..PIECES)
+        .map(|n| joint + REACH + n * length)
+        .find(|from| reference.plain.iter().all(|plain| clear(plain, *from)));
+    let Some(from) = told else { return Some(0) };
+    let (lag, fit) = lies(candidate, from)?;
+    (fit > 0.5).then_some(lag)
 }
 
 fn click(reference: Reference<'_>, candidate: &[f64], near: &Range<usize>) -> f64 {
