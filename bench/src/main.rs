@@ -15,6 +15,7 @@ mod clip;
 mod fanout;
 mod mixing;
 mod node;
+mod passthrough;
 mod report;
 mod rtmp;
 mod source;
@@ -91,6 +92,8 @@ enum Part {
     Idle,
     /// A channel from the host to a viewer, and its cost.
     Channel,
+    /// A host by RTMP that passes through.
+    Passthrough,
     /// Many viewers of one stream.
     Fanout,
     /// Solo to collab and back: what viewers notice, how long it takes.
@@ -145,6 +148,10 @@ async fn main() -> anyhow::Result<()> {
     }
     if wants(Part::Channel) {
         rows.extend(whole_channel(&args, &scale).await?);
+    }
+    if wants(Part::Passthrough) {
+        print("one host by RTMP, passed on");
+        rows.extend(passthrough::cost(&args.anchornet, &args.clips(), scale.channel).await?);
     }
     if wants(Part::Fanout) {
         rows.extend(fan_outs(&args, &scale).await?);
@@ -245,7 +252,7 @@ async fn fan_outs(args: &Args, scale: &Scale) -> anyhow::Result<Vec<Row>> {
         let batched =
             anchornet_round(args, &["origin.write_coalescing_ms=350"], viewers, scale).await?;
         let mut peers = Vec::new();
-        for peer in [Node::nginx().await?, Node::xiu().await?]
+        for peer in [Node::nginx(None).await?, Node::xiu().await?]
             .into_iter()
             .flatten()
         {

@@ -70,17 +70,20 @@ impl Node {
         }
     }
 
-    /// Debian's nginx with its RTMP module, if installed.
-    pub(crate) async fn nginx() -> anyhow::Result<Option<Self>> {
+    /// Debian's nginx with its RTMP module, if installed. What it gets it pushes on to the RTMP port `push`.
+    pub(crate) async fn nginx(push: Option<u16>) -> anyhow::Result<Option<Self>> {
         if !Path::new(NGINX).exists() || !Path::new(NGINX_RTMP).exists() {
             return Ok(None);
         }
         let rtmp = free_port().await?;
-        let folder = scratch("nginx")?;
+        let folder = scratch(&format!("nginx-{rtmp}"))?;
+        let push = push.map_or_else(String::new, |port| {
+            format!("push rtmp://127.0.0.1:{port}/live;")
+        });
         let config = format!(
             "load_module {NGINX_RTMP};\nmaster_process off;\ndaemon off;\npid nginx.pid;\nerror_log error.log;\n\
              events {{ worker_connections 2048; }}\n\
-             rtmp {{ server {{ listen 127.0.0.1:{rtmp}; chunk_size 4096; application live {{ live on; }} }} }}\n"
+             rtmp {{ server {{ listen 127.0.0.1:{rtmp}; chunk_size 4096; application live {{ live on; {push} }} }} }}\n"
         );
         let file = folder.join("nginx.conf");
         std::fs::write(&file, config)?;
@@ -198,7 +201,7 @@ fn scratch(name: &str) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-async fn free_port() -> anyhow::Result<u16> {
+pub(crate) async fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     Ok(listener.local_addr()?.port())
 }
