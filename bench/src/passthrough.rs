@@ -47,7 +47,8 @@ async fn anchornet(
 ) -> anyhow::Result<(f64, f64)> {
     let ingest = free_port().await?;
     let listen = format!("rtmp_ingest.listen=127.0.0.1:{ingest}");
-    let destination = format!("channels.destinations=[\"rtmp://127.0.0.1:{sink}/live/{{channel}}\"]");
+    let destination =
+        format!("channels.destinations=[\"rtmp://127.0.0.1:{sink}/live/{{channel}}\"]");
     let settings = ["rtmp_ingest.enabled=true", &listen, &destination];
     let node = Node::anchornet(binary, "anchor", &settings).await?;
     let host = host(file, &format!("rtmp://127.0.0.1:{ingest}/live/solo"))?;
