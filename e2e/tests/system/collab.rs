@@ -397,6 +397,9 @@ async fn toggle(by: HostBy) -> anyhow::Result<()> {
         let count = |name: &str| stats["program"][name].as_u64().context("a count");
         let (splices, forced) = (count("splices")?, count("forced_splices")?);
         report(&format!("{splices} joints, {forced} where nothing fitted"));
+        let said = show.anchor.process.output();
+        let rough = |line: &&String| line.contains("joined") && !line.contains("Spliced");
+        said.iter().filter(rough).for_each(|line| report(line));
         // Where the clip starts over, the host's sound may have a hole.
         ensure!(splices >= u64::try_from(toggles)?, "{stats}");
         ensure!(forced <= 2 + splices / 200, "{stats}");
