@@ -552,7 +552,8 @@ fn without_rescaling_a_host_off_the_grid_jumps() -> anyhow::Result<()> {
                 ideal,
                 plain: plain.to_vec(),
                 heard: spliced.stream.decode()?,
-                host: sound.clone(),
+                // Where the host would have to be heard.
+                host: mix,
                 spliced,
             };
             let verdict = run.judge(&run.heard, &joint);
@@ -639,7 +640,12 @@ fn decoders_of_four_families_take_the_joints_without_a_word_and_agree() -> anyho
                     }
                 }
                 let snr = 10.0 * (signal / noise).log10();
-                assert!(snr > 50.0, "{decoder:?} differs at {joint:?}: {snr:.1} dB");
+                // Ours gives whole 16-bit samples: in a pause that is most of the difference.
+                let rounding = noise / (4.0 * 2.0 * UNIT as f64) < 0.5;
+                assert!(
+                    snr > 50.0 || rounding,
+                    "{decoder:?} differs at {joint:?}: {snr:.1} dB"
+                );
             }
         }
     }

@@ -332,11 +332,14 @@ impl Splicer {
                 Some(self.joint(Side::Bus, Method::Cut, tries, fade)),
             );
         };
+        // One block later than the alias asks for, where the host's sound is there: what enters might make the encoder
+        // choose short windows, and in its first unit those would not meet the host's.
+        let later = self.host.covers(start, start + 2 * UNIT + fade_samples);
         let fade = Crossfade {
-            start: if self.techniques.duplicate {
-                start + UNIT
-            } else {
-                start - fade_samples
+            start: match (self.techniques.duplicate, later) {
+                (true, true) => start + 2 * UNIT,
+                (true, false) => start + UNIT,
+                (false, _) => start - fade_samples,
             },
             samples: fade_samples,
         };
