@@ -57,6 +57,15 @@ impl Case {
         [width, width * HEIGHT / WIDTH / 2 * 2]
     }
 
+    /// What is cut off a picture that is hardly larger than its tile, at left and right, top and bottom: the mixer does not
+    /// scale such a one, so its peers need not.
+    fn cut(&self) -> Option<[u32; 2]> {
+        let [width, height] = self.tile();
+        let hardly = |whole: u32, part: u32| (part..=part + part / 24).contains(&whole);
+        let close = hardly(self.clip.width, width) && hardly(self.clip.height, height);
+        close.then(|| [self.clip.width - width, self.clip.height - height])
+    }
+
     /// Where each tile lies; what is left over is shared by both sides.
     fn places(&self) -> Vec<[u32; 2]> {
         let [width, height] = self.tile();
@@ -245,9 +254,18 @@ fn gst_launch(case: &Case, file: &Path) -> Command {
          ! x264enc speed-preset={PRESET} tune=zerolatency bitrate={KBPS} key-int-max=60 bframes=0 threads=1 \
          ! video/x-h264,profile=constrained-baseline,stream-format=byte-stream ! fdsink fd=1 sync=true"
     );
+    let fit = case.cut().map_or(String::new(), |[sides, ends]| {
+        format!(
+            "! videocrop left={} right={} top={} bottom={} ",
+            sides / 2,
+            sides - sides / 2,
+            ends / 2 / 2 * 2,
+            ends - ends / 2 / 2 * 2
+        )
+    });
     for n in 0..case.inputs {
         text += &format!(
-            " filesrc location={} ! qtdemux ! h264parse ! avdec_h264 max-threads=1 ! queue ! mix.sink_{n}",
+            " filesrc location={} ! qtdemux ! h264parse ! avdec_h264 max-threads=1 {fit}! queue ! mix.sink_{n}",
             file.display()
         );
     }
@@ -263,7 +281,10 @@ fn ffmpeg(case: &Case, file: &Path) -> Command {
     let mut graph = String::new();
     let (mut tiles, mut layout) = (String::new(), Vec::new());
     for (n, [x, y]) in places.iter().enumerate() {
-        graph += &format!("[{n}:v]scale={width}:{height}[t{n}];");
+        graph += &match case.cut() {
+            Some(_) => format!("[{n}:v]crop={width}:{height}[t{n}];"),
+            None => format!("[{n}:v]scale={width}:{height}[t{n}];"),
+        };
         tiles += &format!("[t{n}]");
         layout.push(format!("{}_{}", x - left, y - top));
     }
@@ -493,6 +514,7 @@ mod tests {
             let places = case.places();
             assert_eq!(places.len(), usize::try_from(inputs).unwrap());
             assert_eq!((case.tile(), places.last()), (size, Some(&last)));
+            assert_eq!(case.cut(), (inputs < 9).then_some([16, 10]));
             let fits = |[x, y]: &[u32; 2]| x + size[0] <= WIDTH && y + size[1] <= HEIGHT;
             assert!(places.iter().all(fits));
         }

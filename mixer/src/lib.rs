@@ -21,6 +21,7 @@
 pub mod cli;
 pub mod clock;
 pub mod director;
+pub mod fit;
 pub mod grid;
 pub mod layout;
 pub mod listen;

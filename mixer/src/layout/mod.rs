@@ -86,6 +86,34 @@ pub fn crop(picture: Size, tile: Size) -> Crop {
     }
 }
 
+/// A picture that is larger than its tile by no more than this part of it is cut, not scaled: nobody misses the edge, and
+/// pixels stay as they were.
+const CUT_PART: u32 = 24;
+
+/// The window of a picture that fills a tile: of the tile's shape or, for a tile at rest that is hardly smaller, of its size.
+/// Its edges are even.
+#[must_use]
+pub fn cut(picture: Size, tile: Size, rests: bool) -> Rect {
+    let hardly = |whole: u32, part: u32| (part..=part + part / CUT_PART).contains(&whole);
+    let whole = even(picture.width) == picture.width && even(picture.height) == picture.height;
+    let close = hardly(picture.width, tile.width) && hardly(picture.height, tile.height);
+    if rests && whole && close {
+        return Rect {
+            x: even((picture.width - tile.width) / 2),
+            y: even((picture.height - tile.height) / 2),
+            width: tile.width,
+            height: tile.height,
+        };
+    }
+    let Crop { sides, ends } = crop(picture, tile);
+    Rect {
+        x: sides,
+        y: ends,
+        width: even(picture.width - 2 * sides),
+        height: even(picture.height - 2 * ends),
+    }
+}
+
 /// The largest rectangle of the picture's shape in the middle of a tile.
 #[must_use]
 pub fn contain(picture: Size, tile: Rect) -> Rect {
@@ -138,6 +166,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_hardly_larger_is_cut_to_size_once_it_rests() {
+        let (picture, tile) = (size(640, 360), size(622, 350));
+        let window = |x, y, width, height| Rect {
+            x,
+            y,
+            width,
+            height,
+        };
+        assert_eq!(cut(picture, tile, true), window(8, 4, 622, 350));
+        assert_eq!(cut(picture, tile, false), window(0, 0, 640, 360));
+        assert_eq!(cut(picture, size(412, 230), true), window(0, 0, 640, 360));
+        assert_eq!(cut(picture, size(640, 360), true), window(0, 0, 640, 360));
+        assert_eq!(cut(picture, size(660, 372), true), window(0, 0, 640, 360));
+    }
+
+    #[test]
     fn contain_leaves_bands() {
         let tile = Rect {
             x: 100,
@@ -164,6 +208,14 @@ mod tests {
             prop_assert!(2 * crop.sides < w && 2 * crop.ends < h);
             prop_assert!(crop.sides.is_multiple_of(2) && crop.ends.is_multiple_of(2));
             prop_assert!(crop.sides == 0 || crop.ends == 0);
+        }
+
+        #[test]
+        fn windows_lie_inside_and_are_even(w in 16u32..4000, h in 16u32..4000, tw in 1u32..1000, th in 1u32..1000, rests in any::<bool>()) {
+            let window = cut(size(w, h), size(2 * tw, 2 * th), rests);
+            prop_assert!(window.x + window.width <= w && window.y + window.height <= h);
+            prop_assert!(window.width >= 2 && window.height >= 2);
+            prop_assert!([window.x, window.y, window.width, window.height].iter().all(|edge| edge.is_multiple_of(2)));
         }
 
         #[test]

@@ -80,13 +80,13 @@ impl Input {
         // Late pictures are decoded like others: the next ones refer to them.
         decoder.set_property("qos", false);
         super::set_str(&decoder, "std-compliance", "normal")?;
-        let crop = super::make("videocrop")?;
+        let fitter = super::fitter::Fitter::new();
 
         let bin = gst::Bin::with_name(&format!("{BIN}{number}"));
-        let chain = [source.upcast_ref(), &parser, &decoder, &crop];
+        let chain = [source.upcast_ref(), &parser, &decoder, fitter.upcast_ref()];
         bin.add_many(chain).map_err(Error::build)?;
         gst::Element::link_many(chain).map_err(Error::build)?;
-        let tail = super::static_pad(&crop, "src")?;
+        let tail = super::static_pad(fitter.upcast_ref(), "src")?;
         let ghost = gst::GhostPad::with_target(&tail).map_err(Error::build)?;
         bin.add_pad(&ghost).map_err(Error::build)?;
 
@@ -95,7 +95,7 @@ impl Input {
         let pad = compositor
             .request_pad_simple("sink_%u")
             .ok_or(Error::Missing("a pad of the compositor"))?;
-        let slot = Arc::new(Slot::new(pad.clone(), crop));
+        let slot = Arc::new(Slot::new(pad.clone(), fitter));
         slot.watch_caps()?;
         pipeline.add(&bin).map_err(Error::build)?;
         ghost.link(&pad).map_err(Error::build)?;

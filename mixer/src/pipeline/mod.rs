@@ -1,8 +1,8 @@
 //! The pictures' way through GStreamer: decoders, one compositor, one encoder. Executes plans; decides nothing.
 //!
 //! ```text
-//! appsrc ! h264parse ! avdec_h264 ! videocrop ─┐   (one per input)
-//! appsrc ! imagefreeze (background) ───────────┴─► compositor ─► painter ─► queue ! encoder ! h264parse ! appsink
+//! appsrc ! h264parse ! avdec_h264 ! fitter ─┐   (one per input)
+//! appsrc ! imagefreeze (background) ────────┴─► compositor ─► painter ─► queue ! encoder ! h264parse ! appsink
 //! ```
 //!
 //! Time: the pipeline runs on a clock that shows program time, so that "now" and capture times meet without conversion.
@@ -12,13 +12,15 @@
 //! Invariants:
 //! - The background is a live source that never ends: it starts the compositor's timeline, and keeps it going when there
 //!   is nothing else.
-//! - I420 throughout: every other format costs more than all the rest together.
+//! - I420 in the output's colours throughout: every other format costs more than all the rest together.
+//! - Pictures of a tile at rest come to the compositor in its size, since it scales at several times the cost.
 //! - An input that fails is reported and replaced; only an error outside the inputs ends the mixer.
 //! - Nothing is dropped behind the compositor, so the grid has no holes: an encoder that does not keep up makes the output
 //!   late, which is counted and told. The queue in front of it holds at most [`MAX_RAW`] pictures.
 
 mod clock;
 mod encoder;
+mod fitter;
 mod input;
 mod slot;
 
@@ -457,6 +459,7 @@ fn video_info(config: &Configure) -> Result<gst_video::VideoInfo, Error> {
         .fps(gst::Fraction::new(whole(rate.num)?, whole(rate.den)?))
         .par(gst::Fraction::new(1, 1))
         .colorimetry(&gst_video::VideoColorimetry::from_str("bt709").map_err(Error::build)?)
+        .chroma_site(gst_video::VideoChromaSite::MPEG2)
         .build()
         .map_err(Error::build)
 }

@@ -8,8 +8,9 @@ use gstreamer_video as gst_video;
 use media::link::Fit;
 
 use super::Error;
+use super::fitter::{Fitter, Wish};
 use crate::director::PlanTile;
-use crate::layout::{Crop, Rect, Size, Tile, contain, crop};
+use crate::layout::{Rect, Size, contain, cut};
 
 /// Where a pad draws: its rectangle, opacity and depth.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,24 +24,33 @@ struct Placement {
 struct State {
     /// The size of the input's pictures.
     picture: Size,
-    tile: Option<Tile>,
+    /// How the plan wants it.
+    shape: Option<Shape>,
     placement: Placement,
-    crop: Crop,
 }
 
-/// The pad and the cropping in front of it.
+/// What a tile asks of the pictures in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    rect: Rect,
+    fit: Fit,
+    /// It does not move.
+    rests: bool,
+}
+
+/// The pad and the fitter in front of it.
 pub(super) struct Slot {
     pub(super) pad: gst::Pad,
-    crop: gst::Element,
+    fitter: Fitter,
     state: Mutex<State>,
 }
 
 impl Slot {
-    pub(super) fn new(pad: gst::Pad, crop: gst::Element) -> Self {
+    pub(super) fn new(pad: gst::Pad, fitter: Fitter) -> Self {
         pad.set_property("alpha", 0.0f64);
         Self {
             pad,
-            crop,
+            fitter,
             state: Mutex::default(),
         }
     }
@@ -52,7 +62,7 @@ impl Slot {
     /// Follows the size of the input's pictures.
     pub(super) fn watch_caps(self: &std::sync::Arc<Self>) -> Result<(), Error> {
         let slot = std::sync::Arc::downgrade(self);
-        let pad = super::static_pad(&self.crop, "sink")?;
+        let pad = super::static_pad(self.fitter.upcast_ref(), "sink")?;
         pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
             let video = info.event().and_then(|event| {
                 let gst::EventView::Caps(caps) = event.view() else {
@@ -68,7 +78,7 @@ impl Slot {
             }
             gst::PadProbeReturn::Ok
         })
-        .ok_or(Error::Missing("a probe on the crop"))?;
+        .ok_or(Error::Missing("a probe on the fitter"))?;
         Ok(())
     }
 
@@ -89,7 +99,11 @@ impl Slot {
             self.apply(&mut state, hidden);
             return;
         };
-        state.tile = Some(plan.tile);
+        state.shape = Some(Shape {
+            rect: plan.tile.rect,
+            fit: plan.tile.fit,
+            rests: plan.tile.rect == plan.settled,
+        });
         self.fit(&mut state);
         let rect = match plan.tile.fit {
             Fit::Cover => plan.tile.rect,
@@ -103,29 +117,43 @@ impl Slot {
         self.apply(&mut state, placement);
     }
 
-    /// Cuts the pictures to the shape of the tile.
+    /// Cuts the pictures to the shape of the tile, and brings them to its size once that does not change.
     fn fit(&self, state: &mut State) {
-        let wanted = match state.tile {
-            Some(tile) if tile.fit == Fit::Cover => crop(
-                state.picture,
-                Size {
-                    width: tile.rect.width,
-                    height: tile.rect.height,
-                },
-            ),
-            _ => Crop::default(),
-        };
-        if wanted == state.crop {
-            return;
-        }
-        state.crop = wanted;
-        let signed = |value: u32| i32::try_from(value).unwrap_or(0);
-        self.crop.set_properties(&[
-            ("left", &signed(wanted.sides)),
-            ("right", &signed(wanted.sides)),
-            ("top", &signed(wanted.ends)),
-            ("bottom", &signed(wanted.ends)),
-        ]);
+        let (picture, shape) = (state.picture, state.shape);
+        let wish = shape
+            .filter(|_| picture.width > 1 && picture.height > 1)
+            .map(|shape| {
+                let tile = Size {
+                    width: shape.rect.width,
+                    height: shape.rect.height,
+                };
+                let all = Rect {
+                    x: 0,
+                    y: 0,
+                    width: picture.width & !1,
+                    height: picture.height & !1,
+                };
+                let (window, size) = match shape.fit {
+                    Fit::Cover => (cut(picture, tile, shape.rests), tile),
+                    Fit::Contain => {
+                        let inner = contain(picture, shape.rect);
+                        let size = Size {
+                            width: inner.width,
+                            height: inner.height,
+                        };
+                        (all, size)
+                    }
+                };
+                let own = Size {
+                    width: window.width,
+                    height: window.height,
+                };
+                Wish {
+                    window,
+                    size: if shape.rests { size } else { own },
+                }
+            });
+        self.fitter.wish(wish);
     }
 
     fn apply(&self, state: &mut State, next: Placement) {
