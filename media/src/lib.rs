@@ -12,9 +12,11 @@ pub mod flv;
 pub mod h264;
 pub mod link;
 pub mod opus;
+mod still;
 pub mod time;
 mod track;
 
+pub use still::{StillFormat, StillHead};
 pub use time::{Clock, Rate, Timestamp};
 pub use track::{AccessUnit, Codec, Config, Kind, Track, TrackId};
 

@@ -12,8 +12,8 @@ use signaling::backend::{
 use signaling::types::{
     Channel, ChannelCreate, ChannelId, ChannelPatch, ChannelStats, Check, CheckStatus, Destination,
     DestinationSpec, Event, Invalid, Layout, Link, ModeRequest, Node, NodeRole, Page, PageRequest,
-    Participant, ParticipantId, ParticipantPatch, Readiness, Role, SessionId, SwitchRecord,
-    SwitchReport, WallTime,
+    Participant, ParticipantId, ParticipantPatch, PicturePlace, Readiness, Role, SessionId, Slate,
+    SwitchRecord, SwitchReport, Upload, WallTime,
 };
 use tokio::sync::broadcast;
 
@@ -462,6 +462,27 @@ impl Backend for AnchorBackend {
     async fn set_layout(&self, channel: &ChannelId, layout: Layout) -> Result<Layout, Error> {
         let answer = self.find(channel).await?.set_layout(layout).await;
         Ok(answer.ok_or(Error::NotFound("channel"))??)
+    }
+
+    async fn set_slate(&self, channel: &ChannelId, text: Option<String>) -> Result<Slate, Error> {
+        let answer = self.find(channel).await?.set_slate(text).await;
+        answer.ok_or(Error::NotFound("channel"))
+    }
+
+    async fn set_picture(
+        &self,
+        channel: &ChannelId,
+        place: PicturePlace,
+        upload: Option<Upload>,
+    ) -> Result<(), Error> {
+        let answer = self.find(channel).await?.set_picture(place, upload).await;
+        answer.ok_or(Error::NotFound("channel"))
+    }
+
+    async fn picture(&self, channel: &ChannelId, place: PicturePlace) -> Result<Upload, Error> {
+        let answer = self.find(channel).await?.picture(place).await;
+        let found = answer.ok_or(Error::NotFound("channel"))?;
+        found.ok_or(Error::NotFound("picture"))
     }
 
     async fn participant_update(

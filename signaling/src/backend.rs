@@ -12,7 +12,8 @@ use crate::auth::Claims;
 use crate::types::{
     Channel, ChannelCreate, ChannelId, ChannelPatch, ChannelStats, Destination, DestinationSpec,
     Event, Invalid, Layout, Link, ModeRequest, Node, Page, PageRequest, Participant, ParticipantId,
-    ParticipantPatch, Readiness, Role, SessionId, SwitchRecord, SwitchReport,
+    ParticipantPatch, PicturePlace, Readiness, Role, SessionId, Slate, SwitchRecord, SwitchReport,
+    Upload,
 };
 
 /// Why an operation was not done. Each maps to one HTTP status.
@@ -235,6 +236,20 @@ pub trait Backend: Send + Sync + 'static {
             "layouts are not available in this version".into(),
         ))
     }
+
+    /// Changes what the slate says; the node's default when absent.
+    async fn set_slate(&self, channel: &ChannelId, text: Option<String>) -> Result<Slate, Error>;
+
+    /// Takes a picture, or takes it away.
+    async fn set_picture(
+        &self,
+        channel: &ChannelId,
+        place: PicturePlace,
+        upload: Option<Upload>,
+    ) -> Result<(), Error>;
+
+    /// The picture that was uploaded.
+    async fn picture(&self, channel: &ChannelId, place: PicturePlace) -> Result<Upload, Error>;
 
     /// Broadcasters of a channel, by id.
     async fn participants(

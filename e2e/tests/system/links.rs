@@ -1,10 +1,11 @@
 //! Two channels in one show: one mix, coded once, in both programs.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use e2e::analysis::pictures::{Slices, slices};
-use e2e::analysis::{decode, tracks};
+use e2e::analysis::{decode, rtp, tracks};
 use e2e::capture::FlvViewer;
 use e2e::run::anchor::{Anchor, Options};
 use e2e::run::{eventually, whip};
@@ -13,8 +14,14 @@ use serde_json::json;
 
 use crate::collab::{guest_clip, guest_level, host_clip};
 use crate::support::{Recording, SOON};
+use crate::whep::said;
 
-async fn wait_for_source(anchor: &Anchor, channel: &str, source: &str) -> anyhow::Result<()> {
+/// Waits until the program of a channel shows something.
+pub(crate) async fn wait_for_source(
+    anchor: &Anchor,
+    channel: &str,
+    source: &str,
+) -> anyhow::Result<()> {
     let path = format!("/api/v1/channels/{channel}/stats");
     eventually(&format!("{channel} from {source}"), SOON, async || {
         let stats = anchor.get(&path).await?;
@@ -85,6 +92,28 @@ async fn two_channels_show_one_mix() -> anyhow::Result<()> {
         viewer.wait_for_pictures(seen + 90, SOON).await?;
     }
     assert_eq!(children(&anchor)?, 1, "one mixer for both");
+    // In real time: the other's host, as his own sees him, and the program that shows the mix of another channel.
+    for (path, numbered) in [
+        ("/whep/ann/ben", true),
+        ("/whep/ben/ann-host", true),
+        ("/whep/ben", false),
+    ] {
+        let folder = tempfile::tempdir()?;
+        let mut recorder = whip::aiortc_recorder(&anchor.url(path), folder.path())?;
+        said(&recorder, "playing").await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        recorder.stop(SOON).await?;
+        let seen = rtp::Recording::read(folder.path())?;
+        // In a grid the drawn numbers are too small to be read.
+        let readable = |picture: &&rtp::Picture| !numbered || picture.number.is_some();
+        let read = seen.pictures.iter().filter(readable).count();
+        ensure!(
+            read > 30,
+            "{path}: {read} of {} pictures",
+            seen.pictures.len()
+        );
+        ensure!(seen.sound.len() > 48_000, "{path}: no sound");
+    }
 
     // The guest's host goes and comes back: the show goes on, and the link holds.
     ben.kill().await?;

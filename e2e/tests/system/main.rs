@@ -13,5 +13,6 @@ mod links;
 mod passage;
 mod registry;
 mod rtmp;
+mod slate;
 mod support;
 mod whep;

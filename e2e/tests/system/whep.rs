@@ -132,7 +132,7 @@ async fn what_cannot_be_watched_is_refused_in_clear_words() -> anyhow::Result<()
 }
 
 /// Waits until the recorder has said something.
-async fn said(recorder: &Process, what: &str) -> anyhow::Result<()> {
+pub(crate) async fn said(recorder: &Process, what: &str) -> anyhow::Result<()> {
     eventually(what, SOON, async || {
         let said = recorder.output();
         ensure!(said.iter().any(|line| line.starts_with(what)), "not yet");

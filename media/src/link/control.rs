@@ -50,6 +50,15 @@ pub enum ToMixer {
         /// The picture; its times are capture times.
         unit: Picture,
     },
+    /// An image that scenes may show, before the first that does. The mixer keeps the newest
+    /// [`MAX_IMAGES`](super::MAX_IMAGES). A frame of its own kind.
+    #[serde(skip)]
+    Image {
+        /// Its number, chosen by the anchor and never used for another.
+        number: u32,
+        /// The file: a PNG or a JPEG, at most [`MAX_IMAGE_BYTES`](super::MAX_IMAGE_BYTES).
+        data: Bytes,
+    },
     /// What the picture is made of from now on.
     Scene(Scene),
     /// How loud the inputs are; inputs left out are silent.

@@ -22,19 +22,25 @@ pub use control::{
     ToMixer,
 };
 pub use decoder::Decoder;
-pub use scene::{Fit, Layout, LayoutName, Scene, Slate, Tile};
+pub use scene::{Fit, ImageRef, Layout, LayoutName, Scene, Slate, Tile};
 pub use wire::Message;
 
 use crate::h264::MAX_ACCESS_UNIT_BYTES;
 
 /// The version of this protocol. Ends of different versions do not talk.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The largest JSON control message, in bytes.
 pub const MAX_CONTROL_BYTES: usize = 256 << 10;
 
 /// The largest body of a frame behind its length field: kind, header of a picture, access unit.
 pub const MAX_FRAME_BYTES: usize = wire::PICTURE_HEADER_BYTES + MAX_ACCESS_UNIT_BYTES;
+
+/// The largest image file that is sent, in bytes.
+pub const MAX_IMAGE_BYTES: usize = 4 << 20;
+
+/// The most images that a mixer keeps: backdrop and slate, before and after a change.
+pub const MAX_IMAGES: usize = 4;
 
 /// How often the anchor sends [`ToMixer::Ping`], in milliseconds.
 pub const PING_INTERVAL_MS: u64 = 100;

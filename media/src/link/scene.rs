@@ -15,9 +15,9 @@ pub struct Scene {
     /// Colour behind the tiles, `#rrggbb`; black when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<String>,
-    /// A picture behind the tiles: a file on the mixer's machine, scaled to cover.
+    /// A picture behind the tiles, scaled to cover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub background_image: Option<String>,
+    pub background_image: Option<ImageRef>,
     /// What is shown while `order` is empty; the background alone when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slate: Option<Slate>,
@@ -92,7 +92,26 @@ pub struct Slate {
     /// A line of text in the middle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// A picture: a file on the mixer's machine, scaled to cover.
+    /// A picture, scaled to cover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
+    pub image: Option<ImageRef>,
+}
+
+/// Where a picture is to be found: a PNG or a JPEG.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ImageRef {
+    /// An image that came by [`ToMixer::Image`](super::ToMixer::Image), by its number.
+    Sent(u32),
+    /// A file on the mixer's machine.
+    File(String),
+}
+
+impl std::fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sent(number) => write!(f, "image {number}"),
+            Self::File(path) => write!(f, "`{path}`"),
+        }
+    }
 }

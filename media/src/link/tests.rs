@@ -27,6 +27,13 @@ fn picture() -> impl Strategy<Value = Picture> {
     )
 }
 
+fn image() -> impl Strategy<Value = ImageRef> {
+    prop_oneof![
+        any::<u32>().prop_map(ImageRef::Sent),
+        ".*".prop_map(ImageRef::File)
+    ]
+}
+
 fn scene() -> impl Strategy<Value = Scene> {
     let names = [
         LayoutName::Grid,
@@ -49,8 +56,8 @@ fn scene() -> impl Strategy<Value = Scene> {
         proptest::collection::vec(tile, 0..4),
         proptest::collection::vec(any::<u32>(), 0..16),
         proptest::option::of("#[0-9a-f]{6}"),
-        proptest::option::of(".*"),
-        proptest::option::of((proptest::option::of(".*"), proptest::option::of(".*"))),
+        proptest::option::of(image()),
+        proptest::option::of((proptest::option::of(".*"), proptest::option::of(image()))),
         any::<bool>(),
     )
         .prop_map(
@@ -85,6 +92,12 @@ fn to_mixer() -> impl Strategy<Value = ToMixer> {
             config: config()
         }),
         (any::<u32>(), picture()).prop_map(|(input, unit)| ToMixer::Picture { input, unit }),
+        (any::<u32>(), proptest::collection::vec(any::<u8>(), 0..300)).prop_map(
+            |(number, data)| ToMixer::Image {
+                number,
+                data: data.into()
+            }
+        ),
         scene().prop_map(ToMixer::Scene),
         proptest::collection::vec(level, 0..16).prop_map(|levels| ToMixer::Levels { levels }),
         Just(ToMixer::Keyframe),
@@ -219,6 +232,23 @@ fn an_oversized_picture_is_not_written() {
     };
     assert!(FromMixer::Picture(unit).encode(&mut out).is_err());
     assert!(out.is_empty());
+}
+
+#[test]
+fn an_oversized_image_is_not_written_and_not_read() {
+    let image = |size| ToMixer::Image {
+        number: 1,
+        data: Bytes::from(vec![0; size]),
+    };
+    let mut out = BytesMut::new();
+    assert!(image(MAX_IMAGE_BYTES + 1).encode(&mut out).is_err());
+    assert!(out.is_empty());
+    let mut body = BytesMut::from(&[3, 0, 0, 0, 1][..]);
+    body.resize(5 + MAX_IMAGE_BYTES, 0);
+    assert!(ToMixer::from_body(body.clone().freeze()).is_ok());
+    assert!(FromMixer::from_body(body.clone().freeze()).is_err());
+    body.put_u8(0);
+    assert!(ToMixer::from_body(body.freeze()).is_err());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::control::{FromMixer, Picture, ToMixer};
-use super::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES};
+use super::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_IMAGE_BYTES};
 use crate::{Error, h264};
 
 /// What the body of a frame is.
@@ -16,6 +16,8 @@ mod kind {
     pub(super) const PICTURE: u8 = 1;
     /// An AVCDecoderConfigurationRecord.
     pub(super) const VIDEO_CONFIG: u8 = 2;
+    /// A file with a picture.
+    pub(super) const IMAGE: u8 = 3;
 }
 
 /// Kind, input, flags, PTS and DTS.
@@ -28,6 +30,8 @@ const DISCONTINUITY: u8 = 2;
 const OUTPUT: u32 = 0;
 
 const FRAME: &str = "link frame";
+
+const IMAGE: &str = "link image";
 
 /// One direction of the link.
 pub trait Message: Sized {
@@ -50,6 +54,7 @@ impl Message for ToMixer {
             Body::Control(json) => from_json("message to the mixer", &json)?,
             Body::Picture(input, unit) => Self::Picture { input, unit },
             Body::VideoConfig(input, config) => Self::VideoConfig { input, config },
+            Body::Image(number, data) => Self::Image { number, data },
         })
     }
 
@@ -57,6 +62,7 @@ impl Message for ToMixer {
         match self {
             Self::Picture { input, unit } => put_picture(out, *input, unit),
             Self::VideoConfig { input, config } => put_config(out, *input, config),
+            Self::Image { number, data } => put_image(out, *number, data),
             Self::Hello { .. }
             | Self::Authenticate { .. }
             | Self::Configure(_)
@@ -83,6 +89,12 @@ impl Message for FromMixer {
                     why: "a mixer has one output, number 0",
                 });
             }
+            Body::Image(..) => {
+                return Err(Error::Invalid {
+                    what: FRAME,
+                    why: "a mixer sends no images",
+                });
+            }
         })
     }
 
@@ -104,6 +116,7 @@ enum Body {
     Control(Bytes),
     Picture(u32, Picture),
     VideoConfig(u32, h264::Config),
+    Image(u32, Bytes),
 }
 
 impl Body {
@@ -138,6 +151,12 @@ impl Body {
             kind::VIDEO_CONFIG => {
                 let input = body.try_get_u32().map_err(truncated)?;
                 Ok(Self::VideoConfig(input, h264::Config::from_avcc(&body)?))
+            }
+            kind::IMAGE => {
+                let number = body.try_get_u32().map_err(truncated)?;
+                check_size(IMAGE, body.len(), MAX_IMAGE_BYTES)?;
+                // The frame's buffer is shared with pictures: an image stays much longer than they do
+                Ok(Self::Image(number, Bytes::copy_from_slice(&body)))
             }
             _ => Err(Error::Unsupported {
                 what: FRAME,
@@ -186,6 +205,15 @@ fn put_config(out: &mut BytesMut, input: u32, config: &h264::Config) -> Result<(
     out.put_u8(kind::VIDEO_CONFIG);
     out.put_u32(input);
     out.put_slice(&record);
+    Ok(())
+}
+
+fn put_image(out: &mut BytesMut, number: u32, data: &[u8]) -> Result<(), Error> {
+    check_size(IMAGE, data.len(), MAX_IMAGE_BYTES)?;
+    put_length(out, 5 + data.len())?;
+    out.put_u8(kind::IMAGE);
+    out.put_u32(number);
+    out.put_slice(data);
     Ok(())
 }
 

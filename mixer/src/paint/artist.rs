@@ -1,5 +1,7 @@
 //! Makes what the painter orders; this is what takes time.
 
+use media::link::ImageRef;
+
 use super::text::{Typesetter, clean};
 use super::{Made, Order, Piece, Sprite, backdrop, badge};
 use crate::layout::Size;
@@ -20,12 +22,12 @@ impl Artist {
         }
     }
 
-    /// Makes what is ordered. `read` gives the bytes of a file, or says why not. Also gives what could not be done as
+    /// Makes what is ordered. `read` gives the bytes of an image, or says why not. Also gives what could not be done as
     /// ordered.
     pub fn make(
         &mut self,
         order: Order,
-        read: impl Fn(&str) -> Result<Vec<u8>, String>,
+        read: impl Fn(&ImageRef) -> Result<Vec<u8>, String>,
     ) -> (Made, Vec<String>) {
         match order {
             Order::Piece(piece) => {

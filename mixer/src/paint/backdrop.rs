@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
-use media::link::{Scene, Slate};
+use media::link::{ImageRef, Scene, Slate};
 
 use super::frame::{Colour, Picture, mix};
 use super::sprite::{Drawing, Rgb, Sprite};
@@ -28,7 +28,7 @@ const SLATE_LINES: usize = 4;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     colour: Option<String>,
-    image: Option<String>,
+    image: Option<ImageRef>,
     slate: Option<Slate>,
 }
 
@@ -62,12 +62,12 @@ impl Backdrop {
     }
 }
 
-/// Draws a look in a size. `read` gives the bytes of a file. What could not be done is said, and left out.
+/// Draws a look in a size. `read` gives the bytes of an image. What could not be done is said, and left out.
 pub(super) fn draw(
     typesetter: &mut Typesetter,
     look: &Look,
     size: Size,
-    read: impl Fn(&str) -> Result<Vec<u8>, String>,
+    read: impl Fn(&ImageRef) -> Result<Vec<u8>, String>,
 ) -> (Backdrop, Vec<String>) {
     let mut problems = Vec::new();
     let wanted = look.colour.as_deref().unwrap_or("#000000");
@@ -77,12 +77,12 @@ pub(super) fn draw(
         ));
         [0; 3]
     });
-    let mut load = |what: &str, file: &Option<String>| {
-        let file = file.as_deref()?;
+    let mut load = |what: &str, file: &Option<ImageRef>| {
+        let file = file.as_ref()?;
         match read(file).and_then(|bytes| decode(&bytes)) {
             Ok(image) => Some(cover(image, size, rgb)),
             Err(why) => {
-                problems.push(format!("{what} `{file}` cannot be shown: {why}"));
+                problems.push(format!("{what} {file} cannot be shown: {why}"));
                 None
             }
         }
@@ -214,13 +214,13 @@ mod tests {
         height: 90,
     };
 
-    fn none(_: &str) -> Result<Vec<u8>, String> {
+    fn none(_: &ImageRef) -> Result<Vec<u8>, String> {
         Err("no such file".into())
     }
 
     fn made(
         look: &Look,
-        read: impl Fn(&str) -> Result<Vec<u8>, String>,
+        read: impl Fn(&ImageRef) -> Result<Vec<u8>, String>,
     ) -> (Backdrop, Vec<String>) {
         draw(&mut Typesetter::default(), look, SIZE, read)
     }
@@ -275,10 +275,10 @@ mod tests {
     fn what_cannot_be_shown_is_told_and_leaves_it_plain() {
         let look = Look {
             colour: Some("red".into()),
-            image: Some("a.png".into()),
+            image: Some(ImageRef::File("a.png".into())),
             slate: Some(Slate {
                 text: None,
-                image: Some("b.png".into()),
+                image: Some(ImageRef::Sent(7)),
             }),
         };
         let (backdrop, problems) = made(&look, none);
@@ -300,7 +300,7 @@ mod tests {
         });
         let look = Look {
             colour: Some("#ffffff".into()),
-            image: Some("wide.png".into()),
+            image: Some(ImageRef::Sent(1)),
             slate: None,
         };
         let (backdrop, problems) = made(&look, |_| Ok(bytes.clone()));

@@ -1,6 +1,7 @@
 //! The thread on which captions, discs, backgrounds and slates are made, so that neither pictures nor messages wait for
 //! them.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -8,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::Context;
-use media::link::{Configure, FromMixer};
+use bytes::Bytes;
+use media::link::{Configure, FromMixer, ImageRef, MAX_IMAGES};
 
 use super::io::Writer;
 use crate::layout::Size;
@@ -18,6 +20,35 @@ use crate::paint::{Artist, Frame, MAX_FILE_BYTES, MAX_PIECES, Order, Painter, Pi
 pub(super) struct Easel {
     painter: Arc<Mutex<Painter>>,
     orders: SyncSender<Order>,
+    images: Arc<Images>,
+}
+
+/// The newest images that came on the link; the oldest gives way.
+#[derive(Debug, Default)]
+struct Images(Mutex<VecDeque<(u32, Bytes)>>);
+
+impl Images {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(u32, Bytes)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, number: u32, data: Bytes) {
+        let mut images = self.lock();
+        images.truncate(MAX_IMAGES - 1);
+        images.push_front((number, data));
+    }
+
+    fn read(&self, image: &ImageRef) -> Result<Vec<u8>, String> {
+        match image {
+            ImageRef::File(path) => read(path),
+            ImageRef::Sent(number) => {
+                let images = self.lock();
+                let found = images.iter().find(|(known, _)| known == number);
+                let (_, data) = found.ok_or("it has not been sent")?;
+                Ok(data.to_vec())
+            }
+        }
+    }
 }
 
 impl Easel {
@@ -28,12 +59,18 @@ impl Easel {
             width: config.width,
             height: config.height,
         });
+        let images = Arc::new(Images::default());
         let (board, writer) = (Arc::clone(&painter), Arc::clone(writer));
+        let gallery = Arc::clone(&images);
         thread::Builder::new()
             .name("artist".into())
-            .spawn(move || work(artist, &waiting, &board, &writer))
+            .spawn(move || work(artist, &waiting, &board, &gallery, &writer))
             .context("the artist's thread")?;
-        Ok(Self { painter, orders })
+        Ok(Self {
+            painter,
+            orders,
+            images,
+        })
     }
 
     /// Works with the painter, and passes on what it orders.
@@ -49,6 +86,11 @@ impl Easel {
             }
         }
         result
+    }
+
+    /// Keeps an image for scenes to come.
+    pub(super) fn keep(&self, number: u32, data: Bytes) {
+        self.images.keep(number, data);
     }
 
     pub(super) fn follow(&self, scene: &media::link::Scene) {
@@ -69,9 +111,15 @@ fn lock(painter: &Mutex<Painter>) -> MutexGuard<'_, Painter> {
     painter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn work(mut artist: Artist, orders: &Receiver<Order>, painter: &Mutex<Painter>, writer: &Writer) {
+fn work(
+    mut artist: Artist,
+    orders: &Receiver<Order>,
+    painter: &Mutex<Painter>,
+    images: &Images,
+    writer: &Writer,
+) {
     while let Ok(order) = orders.recv() {
-        let (made, problems) = artist.make(order, read);
+        let (made, problems) = artist.make(order, |image| images.read(image));
         lock(painter).handle(made);
         for message in problems {
             tracing::warn!("{message}");

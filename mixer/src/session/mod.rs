@@ -138,6 +138,7 @@ impl Session {
             | ToMixer::Remove { .. }
             | ToMixer::VideoConfig { .. }
             | ToMixer::Picture { .. }
+            | ToMixer::Image { .. }
             | ToMixer::Scene(_)
             | ToMixer::Levels { .. }
             | ToMixer::Keyframe
@@ -246,6 +247,7 @@ impl Running {
             }
             ToMixer::VideoConfig { input, config } => self.pipeline.configure(input, config),
             ToMixer::Picture { input, unit } => self.pipeline.push(input, unit),
+            ToMixer::Image { number, data } => self.studio.keep_image(number, data),
             ToMixer::Scene(scene) => self.studio.set_scene(now_ns, scene)?,
             ToMixer::Levels { levels } => self.studio.direct(now_ns, Command::Levels(levels))?,
             ToMixer::Keyframe => self.pipeline.keyframe(),

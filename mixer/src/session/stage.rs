@@ -72,6 +72,11 @@ impl Studio {
         Ok(())
     }
 
+    /// Keeps an image that scenes may show.
+    pub(super) fn keep_image(&self, number: u32, data: bytes::Bytes) {
+        self.easel.keep(number, data);
+    }
+
     /// The background, each time that it has changed.
     pub(super) fn take_background(&self) -> Option<Picture> {
         self.easel.take_background()

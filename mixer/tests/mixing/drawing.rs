@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use media::link::{Layout, LayoutName, Scene, Slate, ToMixer};
+use media::link::{ImageRef, Layout, LayoutName, Scene, Slate, ToMixer};
 
 use super::support::Mixer;
 use super::support::clip::{Area, Colour, Frame, GREEN, RED, clip, near};
@@ -45,6 +45,10 @@ fn last(mixer: &Mixer) -> Frame {
 
 fn scene(mixer: &Mixer, scene: Scene) {
     mixer.anchor.send(&ToMixer::Scene(scene));
+}
+
+fn by_path(path: &Path) -> ImageRef {
+    ImageRef::File(path.to_str().expect("UTF-8").into())
 }
 
 /// A picture file of one colour.
@@ -160,23 +164,23 @@ fn without_inputs_the_slate_is_shown() {
     image(&file, "0x00a000");
     let red = Arc::new(clip(640, 360, RED, 300, 15));
     let mut mixer = Mixer::configured(|_| {});
-    let wanted = |image: Option<&Path>| Scene {
+    let wanted = |image: Option<ImageRef>| Scene {
         background: Some("#204060".into()),
         slate: Some(Slate {
             text: Some("Back in a moment".into()),
-            image: image.map(|path| path.to_str().expect("UTF-8").into()),
+            image,
         }),
         ..Scene::default()
     };
     scene(&mixer, wanted(None));
     mixer.pictures(20);
-    scene(&mixer, wanted(Some(&file)));
+    scene(&mixer, wanted(Some(by_path(&file))));
     mixer.pictures(40);
     mixer.anchor.add(1, &red);
     mixer.feed(1, red, 0);
     let on_air = Scene {
         order: vec![1],
-        ..wanted(Some(&file))
+        ..wanted(Some(by_path(&file)))
     };
     scene(&mixer, on_air);
     mixer.pictures(40);
@@ -208,6 +212,40 @@ fn without_inputs_the_slate_is_shown() {
 }
 
 #[test]
+fn images_that_were_sent_are_shown_and_the_newest_are_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut mixer = Mixer::configured(|_| {});
+    let slate = |number| Scene {
+        slate: Some(Slate {
+            text: None,
+            image: Some(ImageRef::Sent(number)),
+        }),
+        ..Scene::default()
+    };
+    for (number, colour) in (1..).zip(["0x00a000", "red", "blue", "white", "black"]) {
+        let file = folder.path().join(format!("{number}.png"));
+        image(&file, colour);
+        let data = std::fs::read(file).expect("a file").into();
+        mixer.anchor.send(&ToMixer::Image { number, data });
+    }
+    scene(&mixer, slate(4));
+    let white = [235, 128, 128];
+    let shown = (0..10).any(|_| {
+        mixer.pictures(30);
+        near(last(&mixer).pixel(300, 100), white)
+    });
+    assert!(shown, "{:?}", last(&mixer).pixel(300, 100));
+    assert_eq!(mixer.errors, [""; 0]);
+    // Five came, four are kept
+    scene(&mixer, slate(1));
+    let told = (0..10).any(|_| {
+        mixer.pictures(30);
+        mixer.errors.iter().any(|error| error.contains("image 1"))
+    });
+    assert!(told, "{:?}", mixer.errors);
+}
+
+#[test]
 fn the_background_is_a_colour_or_a_picture_and_shows_in_round_corners() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("background.png");
@@ -225,7 +263,7 @@ fn the_background_is_a_colour_or_a_picture_and_shows_in_round_corners() {
         },
         order: vec![1, 2],
         background: Some(colour.into()),
-        background_image: file.map(|path| path.to_str().expect("UTF-8").into()),
+        background_image: file.map(by_path),
         ..Scene::default()
     };
     scene(&mixer, wanted(LayoutName::Grid, "#204060", None));

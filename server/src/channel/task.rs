@@ -371,6 +371,12 @@ impl Task {
                 reply,
             } => self.set_mode(mode, layout, participants, reply),
             Command::SetLayout(layout, reply) => drop(reply.send(self.set_layout(layout))),
+            Command::SetSlate(text, reply) => drop(reply.send(self.set_slate(text))),
+            Command::SetPicture(place, upload, reply) => {
+                self.set_picture(place, upload);
+                let _ = reply.send(());
+            }
+            Command::Picture(place, reply) => drop(reply.send(self.picture(place))),
             Command::SetControls(id, patch, reply) => {
                 drop(reply.send(self.set_controls(&id, &patch)));
             }

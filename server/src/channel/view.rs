@@ -32,6 +32,7 @@ pub fn channel(snapshot: &Snapshot, deps: &Deps) -> Channel {
         title: snapshot.title.clone(),
         mode: api_mode(snapshot.stage.mode),
         layout: snapshot.stage.layout.clone(),
+        slate: snapshot.stage.slate.clone(),
         order: snapshot.stage.order.clone(),
         state: channel_state(snapshot),
         node: deps.node_id.clone(),

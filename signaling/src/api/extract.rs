@@ -15,7 +15,9 @@ use crate::auth::{Claims, Scope};
 use crate::backend::{Direction, Error, SessionRef};
 use crate::clock;
 use crate::problem::Problem;
-use crate::types::{ChannelId, Invalid, PageRequest, ParticipantId, SessionId};
+use crate::types::{
+    ChannelId, Invalid, PageRequest, ParticipantId, PicturePlace, SessionId, Upload,
+};
 
 /// The token of `Authorization: Bearer`.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -147,6 +149,18 @@ impl FromRequestParts<App> for OfParticipant {
     }
 }
 
+/// `{place}` of the path: which picture of a channel.
+pub(super) struct OfPicture(pub(super) PicturePlace);
+
+impl FromRequestParts<App> for OfPicture {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let text = path_param(parts, app, &["place"]).await?;
+        let unknown = || Error::NotFound("picture: it can be slate or background").into();
+        PicturePlace::parse(&text).map(Self).ok_or_else(unknown)
+    }
+}
+
 /// The session that a path under `/whip` or `/whep` names, for a caller who may change such sessions. What cannot be a
 /// session is a session that does not exist.
 pub(super) struct AtSession(pub(super) SessionRef);
@@ -225,11 +239,11 @@ fn require_type(headers: &HeaderMap, expected: &str) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).at("Content-Type"))
 }
 
-/// The whole body; `413` as soon as it is known to be longer than `limit`.
 /// How much of an oversized body is read and thrown away before the answer: a client that is still writing when the
 /// connection closes sees a broken pipe instead of the reason. Beyond, it has to live with that.
 const DRAIN_BYTES: usize = 4 << 20;
 
+/// The whole body; `413` as soon as it is known to be longer than `limit`.
 async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<bytes::Bytes, Problem> {
     let announced = headers
         .get(header::CONTENT_LENGTH)
@@ -295,6 +309,32 @@ impl FromRequest<App> for Fragment {
         read_text(request, "application/trickle-ice-sdpfrag", limit)
             .await
             .map(Self)
+    }
+}
+
+/// A picture file: `415` unless its media type is that of a PNG or a JPEG, `422` when its head is not what that says.
+pub(super) struct PictureFile(pub(super) Upload);
+
+impl FromRequest<App> for PictureFile {
+    type Rejection = Problem;
+    async fn from_request(request: Request, _app: &App) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let known = ["image/png", "image/jpeg"];
+        let said = known
+            .into_iter()
+            .find(|known| is_type(&parts.headers, known));
+        let Some(said) = said else {
+            let detail = "the body must be image/png or image/jpeg";
+            let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
+            return Err(problem.at("Content-Type"));
+        };
+        let body = read_body(&parts.headers, body, media::link::MAX_IMAGE_BYTES).await?;
+        let upload = Upload::new(body).map_err(Error::from)?;
+        if upload.still.media_type != said {
+            let reason = format!("it is {}, not {said}", upload.still.media_type);
+            return Err(Error::from(Invalid::new("body", reason)).into());
+        }
+        Ok(Self(upload))
     }
 }
 

@@ -17,6 +17,7 @@ mod openapi;
 mod ops;
 mod participants;
 mod sessions;
+mod slate;
 mod whep;
 mod whip;
 
@@ -113,6 +114,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(control::set_mode))
         .routes(routes!(control::set_layout))
         .routes(routes!(control::switches))
+        .routes(routes!(slate::set))
+        .routes(routes!(slate::upload, slate::download, slate::remove))
         .routes(routes!(participants::list))
         .routes(routes!(participants::update, participants::remove))
         .routes(routes!(invites::create))

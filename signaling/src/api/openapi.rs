@@ -10,7 +10,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseB
 
 use super::App;
 use crate::problem::Problem;
-use crate::types::{ChannelId, SessionId};
+use crate::types::{ChannelId, PicturePlace, SessionId};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,7 +26,7 @@ use crate::types::{ChannelId, SessionId};
         (name = "operations", description = "Health and metrics"),
     ),
     paths(flv, hls),
-    components(schemas(Problem, SessionId))
+    components(schemas(PicturePlace, Problem, SessionId))
 )]
 struct Base;
 

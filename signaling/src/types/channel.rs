@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ChannelId, DestinationSpec, Layout, Mode, ParticipantId, Viewers, WallTime};
+use super::{ChannelId, DestinationSpec, Layout, Mode, ParticipantId, Slate, Viewers, WallTime};
 
 /// Whether a channel has something to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -57,6 +57,9 @@ pub struct Channel {
     pub mode: Mode,
     /// The layout of the mix, also while it is not shown.
     pub layout: Layout,
+    /// What it shows while the host is away, and the picture behind the tiles.
+    #[serde(default)]
+    pub slate: Slate,
     /// Who is in the mix, in the order of the tiles, as the last switch to collab asked for. Empty: everybody on
     /// program, the host first, then as they came.
     #[serde(default)]

@@ -13,6 +13,7 @@ mod link;
 mod node;
 mod page;
 mod participant;
+mod slate;
 mod stats;
 mod time;
 
@@ -32,6 +33,7 @@ pub use page::{Page, PageRequest};
 pub use participant::{
     AudioFormat, Participant, ParticipantPatch, ParticipantState, Role, VideoFormat,
 };
+pub use slate::{PicturePlace, Slate, SlateRequest, Still, Upload};
 pub use stats::{
     AudioLevel, ChannelStats, DestinationStats, IngestStats, ParticipantStats, ProgramSource,
     ProgramStats, Viewers,

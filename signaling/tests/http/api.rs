@@ -150,6 +150,12 @@ async fn bodies_that_are_wrong_name_the_field() {
             Some("tiles"),
         ),
         (
+            "PUT",
+            "/api/v1/channels/a/slate",
+            format!(r#"{{"text":"{}"}}"#, "x".repeat(201)),
+            Some("text"),
+        ),
+        (
             "PATCH",
             "/api/v1/channels/a/participants/p",
             r#"{"volume":9}"#.to_owned(),

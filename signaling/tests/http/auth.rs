@@ -76,7 +76,7 @@ async fn scope_matrix() {
     const PC: [Scope; 3] = [Scope::Publish, Scope::Control, Scope::Admin];
     const C: [Scope; 2] = [Scope::Control, Scope::Admin];
     const A: [Scope; 1] = [Scope::Admin];
-    let routes: [(&str, &str, &[Scope]); 27] = [
+    let routes: [(&str, &str, &[Scope]); 30] = [
         ("POST", "/whip/a", &P),
         ("PATCH", "/whip/a/sessions/s", &P),
         ("DELETE", "/whip/a/sessions/s", &P),
@@ -91,6 +91,9 @@ async fn scope_matrix() {
         ("DELETE", "/api/v1/channels/a", &A),
         ("PUT", "/api/v1/channels/a/mode", &C),
         ("PUT", "/api/v1/channels/a/layout", &C),
+        ("PUT", "/api/v1/channels/a/slate", &C),
+        ("GET", "/api/v1/channels/a/pictures/background", &VP),
+        ("DELETE", "/api/v1/channels/a/pictures/background", &C),
         ("GET", "/api/v1/channels/a/participants", &VP),
         ("PATCH", "/api/v1/channels/a/participants/p", &C),
         ("DELETE", "/api/v1/channels/a/participants/p", &C),

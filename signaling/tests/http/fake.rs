@@ -24,6 +24,7 @@ pub(crate) struct Fake {
     /// What was asked, in order.
     pub(crate) asked: Mutex<Vec<String>>,
     pub(crate) published: Mutex<Option<PublishRequest>>,
+    pub(crate) picture: Mutex<Option<Upload>>,
     pub(crate) etag: String,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) readiness: Mutex<Vec<Check>>,
@@ -37,6 +38,7 @@ impl Default for Fake {
         Self {
             errors: Mutex::default(),
             asked: Mutex::default(),
+            picture: Mutex::default(),
             published: Mutex::default(),
             etag: "e1".to_owned(),
             events: broadcast::channel(4).0,
@@ -72,6 +74,7 @@ pub(crate) fn channel(id: &str) -> Channel {
             tiles: Vec::new(),
             background: None,
         },
+        slate: Slate::default(),
         order: Vec::new(),
         state: ChannelState::Idle,
         node: "n1".to_owned(),
@@ -199,6 +202,27 @@ impl Backend for Fake {
             splice: None,
         };
         Ok(Page::of((9..12).map(record), page, SwitchRecord::key))
+    }
+    async fn set_slate(&self, _: &ChannelId, text: Option<String>) -> Result<Slate, Error> {
+        self.asked(format!("slate {text:?}"))?;
+        Ok(Slate {
+            text,
+            ..Slate::default()
+        })
+    }
+    async fn set_picture(
+        &self,
+        _: &ChannelId,
+        place: PicturePlace,
+        upload: Option<Upload>,
+    ) -> Result<(), Error> {
+        self.asked(format!("picture {place:?} {}", upload.is_some()))?;
+        *self.picture.lock().unwrap() = upload;
+        Ok(())
+    }
+    async fn picture(&self, _: &ChannelId, _: PicturePlace) -> Result<Upload, Error> {
+        let found = self.picture.lock().unwrap().clone();
+        found.ok_or(Error::NotFound("picture"))
     }
     async fn participants(
         &self,

@@ -9,4 +9,5 @@ mod invites;
 mod mutated;
 mod openapi;
 mod pages;
+mod slate;
 mod whip;

@@ -61,6 +61,7 @@ proptest! {
             ("PATCH", "/api/v1/channels/a"),
             ("PUT", "/api/v1/channels/a/mode"),
             ("PUT", "/api/v1/channels/a/layout"),
+            ("PUT", "/api/v1/channels/a/slate"),
             ("PUT", "/api/v1/channels/a/destinations"),
             ("PATCH", "/api/v1/channels/a/participants/p"),
             ("POST", "/api/v1/channels/a/links"),
@@ -71,6 +72,7 @@ proptest! {
             mutated(r#"[{"url":"rtmps://user:pw@[::1]:443/a/k?x=1","name":"n"}]"#),
             mutated(r#"{"mode":"collab","layout":"grid","participants":["a","b"]}"#),
             mutated(r#"{"channel":"b"}"#),
+            mutated(r#"{"text":"Back soon\nat 12"}"#),
             mutated(r#"{"muted":true,"volume":1e38,"on_program":false}"#),
         ],
     ) {

@@ -16,6 +16,8 @@ async fn every_route_of_the_contract_is_documented() {
         ("/api/v1/channels/{id}", "get patch delete"),
         ("/api/v1/channels/{id}/mode", "put"),
         ("/api/v1/channels/{id}/layout", "put"),
+        ("/api/v1/channels/{id}/slate", "put"),
+        ("/api/v1/channels/{id}/pictures/{place}", "put get delete"),
         ("/api/v1/channels/{id}/switches", "get"),
         ("/api/v1/channels/{id}/participants", "get"),
         ("/api/v1/channels/{id}/participants/{pid}", "patch delete"),

@@ -18,7 +18,9 @@ import type {
   Page,
   Participant,
   ParticipantPatch,
+  PicturePlace,
   Readiness,
+  Slate,
   SwitchRecord,
   SwitchReport,
 } from "./types";
@@ -113,6 +115,19 @@ export const api = {
     write<SwitchReport>("PUT", `${channelPath(id)}/mode`, request),
   setLayout: (id: string, layout: Layout) =>
     write<Layout>("PUT", `${channelPath(id)}/layout`, layout),
+  /** Null: as the node is configured. */
+  setSlate: (id: string, text: string | null) =>
+    write<Slate>("PUT", `${channelPath(id)}/slate`, { text }),
+  setPicture: async (id: string, place: PicturePlace, file: File): Promise<void> => {
+    const response = await send(`${channelPath(id)}/pictures/${place}`, {
+      method: "PUT",
+      body: file,
+      headers: { "Content-Type": file.type },
+    });
+    if (!response.ok) await refuse(response);
+  },
+  removePicture: (id: string, place: PicturePlace) =>
+    write<void>("DELETE", `${channelPath(id)}/pictures/${place}`),
   /** Oldest first. */
   switches: (id: string, signal?: AbortSignal) =>
     list<SwitchRecord>(`${channelPath(id)}/switches`, signal),

@@ -32,6 +32,8 @@ export interface Channel {
   readonly mode: Mode;
   /** The layout of the mix, also while it is not shown. */
   readonly layout: Layout;
+  /** The slate, and the picture behind the tiles. */
+  readonly slate?: Slate;
   /** Who is in the mix, in the order of the tiles; empty: everybody on program, the host first, then as they came. */
   readonly order: readonly string[];
   readonly state: ChannelState;
@@ -50,6 +52,23 @@ export interface Channel {
 }
 
 export type LayoutName = "grid" | "side-by-side" | "speaker" | "pip" | "custom";
+
+/** A picture that was uploaded. */
+export interface Still {
+  readonly media_type: string;
+  readonly width: number;
+  readonly height: number;
+  readonly bytes: number;
+}
+
+/** What was chosen for a channel; what is absent is as the node is configured. */
+export interface Slate {
+  readonly text?: string;
+  readonly picture?: Still;
+  readonly background?: Still;
+}
+
+export type PicturePlace = "slate" | "background";
 
 /** A channel whose host is a guest of another. */
 export interface Link {

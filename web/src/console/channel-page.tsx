@@ -25,6 +25,7 @@ import { SwitchPanel } from "./desk/switch-panel";
 import { Destinations } from "./destinations";
 import { Preview } from "./preview";
 import { go, LIST_HREF, newHref } from "./route";
+import { SlateDialog } from "./slate-dialog";
 import { CHANNEL_STATES, uptimeMs } from "./states";
 import { type Detail, HISTORY_MS, type Store } from "./store";
 import { TitleDialog } from "./title-dialog";
@@ -186,6 +187,7 @@ function Header(props: { store: Store; channel: Channel; onKeys: () => void }) {
   const { store, channel } = props;
   const [deleting, setDeleting] = useState(false);
   const [renaming, setRenaming] = useState(false);
+  const [slating, setSlating] = useState(false);
   const state = CHANNEL_STATES[channel.state];
   const remove = async () => {
     await api.deleteChannel(channel.id);
@@ -219,6 +221,10 @@ function Header(props: { store: Store; channel: Channel; onKeys: () => void }) {
           <Icon name="edit" />
           Title
         </button>
+        <button type="button" class="btn" onClick={() => setSlating(true)}>
+          <Icon name="screen" />
+          Slate
+        </button>
         <button type="button" class="btn" onClick={() => setDeleting(true)}>
           <Icon name="trash" />
           Delete
@@ -226,6 +232,9 @@ function Header(props: { store: Store; channel: Channel; onKeys: () => void }) {
       </div>
       {renaming ? (
         <TitleDialog store={store} channel={channel} onClose={() => setRenaming(false)} />
+      ) : null}
+      {slating ? (
+        <SlateDialog store={store} channel={channel} onClose={() => setSlating(false)} />
       ) : null}
       {deleting ? (
         <Confirm

@@ -6,7 +6,7 @@ use cdn_publisher::publisher::{Destination, DestinationStatus};
 use media::{Config as CodecConfig, Timestamp};
 use signaling::types::{
     ChannelId, Invalid, Layout, LayoutName, Participant, ParticipantId, ParticipantPatch,
-    SwitchReport,
+    PicturePlace, Slate, SwitchReport, Upload,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -132,6 +132,9 @@ pub(super) enum Command {
         reply: Reply<Result<SwitchReport, SwitchError>>,
     },
     SetLayout(Layout, Reply<Result<Layout, Invalid>>),
+    SetSlate(Option<String>, Reply<Slate>),
+    SetPicture(PicturePlace, Option<Upload>, Reply<()>),
+    Picture(PicturePlace, Reply<Option<Upload>>),
     SetControls(ParticipantId, ParticipantPatch, Reply<Option<Participant>>),
     SetTitle(String),
     SetDestinations(Vec<Destination>),
@@ -250,6 +253,22 @@ impl Handle {
     /// When it names who is not there.
     pub async fn set_layout(&self, layout: Layout) -> Option<Result<Layout, Invalid>> {
         self.ask(|reply| Command::SetLayout(layout, reply)).await
+    }
+
+    /// Changes what the slate says; `None`: what the configuration says.
+    pub async fn set_slate(&self, text: Option<String>) -> Option<Slate> {
+        self.ask(|reply| Command::SetSlate(text, reply)).await
+    }
+
+    /// Takes a picture, or takes it away.
+    pub async fn set_picture(&self, place: PicturePlace, upload: Option<Upload>) -> Option<()> {
+        self.ask(|reply| Command::SetPicture(place, upload, reply))
+            .await
+    }
+
+    /// The picture that was uploaded.
+    pub async fn picture(&self, place: PicturePlace) -> Option<Option<Upload>> {
+        self.ask(|reply| Command::Picture(place, reply)).await
     }
 
     /// Mutes, changes the volume, takes on or off the program; `Some(None)` when there is no such participant.

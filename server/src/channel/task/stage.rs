@@ -7,6 +7,7 @@
 //! A mixer process knows nothing at its start: when it has greeted, it is told everything again, and each
 //! participant's pictures since their last IDR, so that its first picture shows everybody.
 
+mod look;
 mod mixing;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -18,7 +19,7 @@ use cdn_publisher::program::{Input as ProgramInput, SpliceMethod};
 use media::link::{Configure, Scene, ToMixer};
 use media::{Timestamp, Track};
 use signaling::types::{EventBody, Invalid, Layout, LayoutName, Participant, ParticipantId};
-use signaling::types::{ParticipantPatch, SwitchRecord, SwitchReport};
+use signaling::types::{ParticipantPatch, Slate, SwitchRecord, SwitchReport};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -105,6 +106,8 @@ struct MixerRun {
     scene: Option<Scene>,
     /// When that was told while the mix was not on air: pictures from before show something else.
     staged: Option<Timestamp>,
+    /// The newest image that it was sent.
+    images: u32,
 }
 
 impl MixerRun {
@@ -116,6 +119,7 @@ impl MixerRun {
             output: None,
             scene: None,
             staged: None,
+            images: 0,
         }
     }
 
@@ -137,6 +141,7 @@ pub(super) struct Stage {
     next_input: u32,
     controls: HashMap<String, Controls>,
     layout: Layout,
+    look: look::Look,
     /// Who is in the mix, in this order; everybody when absent.
     order: Option<Vec<ParticipantId>>,
     /// Who is here from the show in which this channel's host is a guest: its own guests are not on program then.
@@ -163,6 +168,8 @@ pub struct StageView {
     pub shown: Option<Picture>,
     /// The layout of the mix.
     pub layout: Layout,
+    /// Slate and pictures, as far as a producer chose them.
+    pub slate: Slate,
     /// Who is in the mix, in this order; everybody when empty.
     pub order: Vec<ParticipantId>,
     /// The newest switches, oldest first.
@@ -197,6 +204,7 @@ impl Stage {
                 tiles: Vec::new(),
                 background: None,
             },
+            look: look::Look::default(),
             order: None,
             borrowed: None,
             wanted: None,
@@ -217,6 +225,7 @@ impl Stage {
             mode: self.switch.mode(),
             shown: self.switch.shown(),
             layout: self.layout.clone(),
+            slate: self.look.view(),
             order: self.order.clone().unwrap_or_default(),
             history: self.history.iter().cloned().collect(),
             switches: self.switches,

@@ -36,6 +36,7 @@ impl Task {
         }
         running.staged = (!on_air).then_some(at).or(running.staged);
         running.scene = Some(scene.clone());
+        self.stage.look.tell(running);
         self.stage.say(ToMixer::Scene(link::Scene {
             at_once: !on_air,
             ..scene
@@ -65,6 +66,7 @@ impl Task {
             })
         });
         let config = &self.stage.config;
+        let (background_image, slate) = self.stage.look.scene(config);
         let text = |text: &String| (!text.is_empty()).then(|| text.clone());
         link::Scene {
             layout: link::Layout {
@@ -81,11 +83,8 @@ impl Task {
                 .background
                 .clone()
                 .or_else(|| text(&config.background)),
-            background_image: text(&config.background_image),
-            slate: Some(link::Slate {
-                text: text(&config.slate_text),
-                image: text(&config.slate_image),
-            }),
+            background_image,
+            slate: Some(slate),
             at_once: false,
         }
     }
@@ -269,7 +268,10 @@ impl Task {
                 tell_picture(process, person, &unit, epoch_ns);
             }
         }
-        process.say(ToMixer::Scene(scene.clone()));
+        self.stage.look.tell(running);
+        if let Some(process) = &running.process {
+            process.say(ToMixer::Scene(scene.clone()));
+        }
         running.scene = Some(scene);
         running.configured = Some(configure);
         // Who has sent nothing decodable since is asked for a keyframe.
