@@ -47,9 +47,12 @@ struct Args {
     /// Only these parts; all without it.
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     only: Vec<Part>,
-    /// Trials of the switch per network. 30 take an hour.
+    /// Trials of the switch per network, or in all with --drawn. 30 per network take more than an hour.
     #[arg(long, default_value_t = 3, value_name = "N")]
     seeds: u64,
+    /// Draw a network for each trial of the switch, instead of trying each on all.
+    #[arg(long, conflicts_with_all = ["rtt", "loss"])]
+    drawn: bool,
     /// Trials of the switch at the same time.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=50))]
     parallel: u8,
@@ -219,7 +222,9 @@ async fn whole_channel(args: &Args, scale: &Scale) -> anyhow::Result<Vec<Row>> {
 
 /// CPU of the mixer's process.
 async fn mixes(args: &Args) -> anyhow::Result<Vec<Row>> {
-    print("mixing beside GStreamer and ffmpeg");
+    print(
+        "mixing beside GStreamer and ffmpeg: three minutes, most of them to settle and to measure",
+    );
     let mixer = args.anchornet.with_file_name("anchornet-mixer");
     let round = Duration::from_secs(if args.quick { 4 } else { 12 });
     mixing::cost(&mixer, &args.clips(), round).await
@@ -235,8 +240,14 @@ async fn switches(args: &Args) -> anyhow::Result<Vec<Row>> {
     rows.extend(switch::latency(&args.anchornet, &args.clips(), round, PROGRAM_DELAY_MS).await?);
     print("switch: rebuffering of viewers, AnchorNet beside two paths");
     let plan = switch::Plan {
-        round_trips_ms: args.rtt.clone(),
-        losses_percent: args.loss.clone(),
+        networks: if args.drawn {
+            switch::Networks::Drawn
+        } else {
+            switch::Networks::Grid {
+                round_trips_ms: args.rtt.clone(),
+                losses_percent: args.loss.clone(),
+            }
+        },
         seeds: if args.quick { 1 } else { args.seeds },
         parallel: args.parallel.into(),
     };

@@ -25,6 +25,8 @@ const HOST: Clip = Clip {
     gop: 15,
     seconds: 30,
 };
+/// Stands for a host who answers a request for a keyframe: one is never further away than 100 ms.
+const PROMPT_HOST: Clip = Clip { gop: 3, ..HOST };
 const GUEST: Clip = Clip {
     width: 640,
     height: 360,
@@ -43,12 +45,15 @@ pub(crate) async fn durations(
     clips: &Path,
     toggles: usize,
 ) -> anyhow::Result<Vec<Row>> {
-    let (host, guest) = (HOST.file(clips).await?, GUEST.file(clips).await?);
+    let guest = GUEST.file(clips).await?;
     let mut rows = Vec::new();
-    for (name, prewarm, bars) in [
-        ("cold mixer", "never", [500.0, 1_000.0]),
-        ("warm mixer", "always", [150.0, f64::INFINITY]),
+    let (cold, warm) = ([500.0, 1_000.0], [150.0, f64::INFINITY]);
+    for (name, prewarm, clip, bars) in [
+        ("cold mixer", "never", HOST, cold),
+        ("warm mixer", "always", HOST, warm),
+        ("warm mixer, prompt host", "always", PROMPT_HOST, warm),
     ] {
+        let host = clip.file(clips).await?;
         let setting = format!("mixer.prewarm={prewarm}");
         let node = Node::anchornet(anchornet, "run", &[&setting]).await?;
         let server = format!("http://127.0.0.1:{}", node.http);
@@ -84,7 +89,8 @@ pub(crate) async fn durations(
         let mut answered: Vec<f64> = there.iter().map(|switched| switched.answered_ms).collect();
         let title_answer = format!("{name}: request to its answer, p50");
         rows.push(Row::new(title_answer, quantile(&mut answered, 0.5), "ms"));
-        let title = format!("{name}: request back to host's picture (IDR each 500 ms)");
+        let apart_ms = clip.gop * 100 / 3;
+        let title = format!("{name}: request back to host's picture (IDR each {apart_ms} ms)");
         rows.push(Row::new(format!("{title}, p50"), waited(&back, 0.5), "ms").at_most(500.0));
         rows.push(Row::new(format!("{title}, p95"), waited(&back, 0.95), "ms").at_most(1_000.0));
     }

@@ -12,6 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -43,18 +45,94 @@ const CLIP: Clip = Clip {
 /// Which trials.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) round_trips_ms: Vec<u32>,
-    pub(crate) losses_percent: Vec<f64>,
+    pub(crate) networks: Networks,
     pub(crate) seeds: u64,
     /// Trials at the same time.
     pub(crate) parallel: usize,
 }
 
-/// All trials of one network.
+/// Which networks.
+#[derive(Clone, Debug)]
+pub(crate) enum Networks {
+    /// Every round-trip time with every loss, for every seed.
+    Grid {
+        round_trips_ms: Vec<u32>,
+        losses_percent: Vec<f64>,
+    },
+    /// One for each seed, from the range of a grid's: 20 to 200 ms, 0 to 3 %. Both sides of a trial have the same.
+    Drawn,
+}
+
+/// All trials of one network, or of similar ones.
 struct Cell {
-    round_trip_ms: u32,
-    loss_percent: f64,
+    name: String,
     outcomes: Vec<Outcome>,
+}
+
+/// What is to be done: which cell, which seed, on what network.
+struct Job {
+    cell: usize,
+    seed: u64,
+    impairment: Impairment,
+}
+
+impl Plan {
+    fn jobs(&self) -> (Vec<Cell>, Vec<Job>) {
+        let network = |round_trip_ms: f64, loss_percent: f64| Impairment {
+            round_trip: Duration::from_secs_f64(round_trip_ms / 1_000.0),
+            loss: loss_percent / 100.0,
+        };
+        let (mut names, mut jobs) = (Vec::new(), Vec::new());
+        match &self.networks {
+            Networks::Grid {
+                round_trips_ms,
+                losses_percent,
+            } => {
+                for seed in 1..=self.seeds {
+                    let mut cell = 0;
+                    for round_trip_ms in round_trips_ms {
+                        for loss_percent in losses_percent {
+                            if seed == 1 {
+                                names
+                                    .push(format!("RTT {round_trip_ms} ms, loss {loss_percent} %"));
+                            }
+                            let impairment = network((*round_trip_ms).into(), *loss_percent);
+                            jobs.push(Job {
+                                cell,
+                                seed,
+                                impairment,
+                            });
+                            cell += 1;
+                        }
+                    }
+                }
+            }
+            Networks::Drawn => {
+                for way in ["below 110", "110 or more"] {
+                    for loss in ["below 1.5", "1.5 or more"] {
+                        names.push(format!("RTT {way} ms, loss {loss} %"));
+                    }
+                }
+                for seed in 1..=self.seeds {
+                    let mut dice = StdRng::seed_from_u64(seed);
+                    let round_trip_ms = dice.random_range(20.0..=200.0);
+                    let loss_percent = dice.random_range(0.0..=3.0);
+                    let far = usize::from(round_trip_ms >= 110.0);
+                    let lossy = usize::from(loss_percent >= 1.5);
+                    jobs.push(Job {
+                        cell: 2 * far + lossy,
+                        seed,
+                        impairment: network(round_trip_ms, loss_percent),
+                    });
+                }
+            }
+        }
+        let cell = |name| Cell {
+            name,
+            outcomes: Vec::new(),
+        };
+        (names.into_iter().map(cell).collect(), jobs)
+    }
 }
 
 /// Rebuffering in the ten seconds after each switch.
@@ -83,14 +161,9 @@ pub(crate) async fn rebuffering(
     ));
     let mut rows = Vec::new();
     for cell in cells.iter().filter(|cell| !cell.outcomes.is_empty()) {
-        let Cell {
-            round_trip_ms,
-            loss_percent,
-            outcomes,
-        } = cell;
         for (way, direction) in DIRECTIONS.iter().enumerate() {
-            let title = format!("{direction}, RTT {round_trip_ms} ms, loss {loss_percent} %");
-            rows.extend(compare(&title, way, outcomes));
+            let title = format!("{direction}, {}", cell.name);
+            rows.extend(compare(&title, way, &cell.outcomes));
         }
     }
     let all: Vec<Outcome> = cells.into_iter().flat_map(|cell| cell.outcomes).collect();
@@ -118,42 +191,30 @@ pub(crate) async fn rebuffering(
 }
 
 async fn trials(kit: &Kit, plan: &Plan) -> anyhow::Result<(Vec<Cell>, u32)> {
-    let mut cells: Vec<Cell> = Vec::new();
-    for round_trip_ms in &plan.round_trips_ms {
-        for loss_percent in &plan.losses_percent {
-            cells.push(Cell {
-                round_trip_ms: *round_trip_ms,
-                loss_percent: *loss_percent,
-                outcomes: Vec::new(),
-            });
-        }
-    }
+    let (mut cells, jobs) = plan.jobs();
     let places = Arc::new(Semaphore::new(plan.parallel));
     let mut running = JoinSet::new();
     let mut lanes = (1..=250_u8).cycle();
-    for seed in 1..=plan.seeds {
-        for (index, cell) in cells.iter().enumerate() {
-            let impairment = Impairment {
-                round_trip: Duration::from_millis(cell.round_trip_ms.into()),
-                loss: cell.loss_percent / 100.0,
-            };
-            let (kit, places) = (kit.clone(), Arc::clone(&places));
-            let lane = lanes.next().unwrap_or(1);
-            running.spawn(async move {
-                let _place = places.acquire_owned().await;
-                (index, seed, trial::run(&kit, impairment, seed, lane).await)
-            });
-        }
+    for job in jobs {
+        let (kit, places) = (kit.clone(), Arc::clone(&places));
+        let lane = lanes.next().unwrap_or(1);
+        running.spawn(async move {
+            let _place = places.acquire_owned().await;
+            let outcome = trial::run(&kit, job.impairment, job.seed, lane).await;
+            (job, outcome)
+        });
     }
     let mut failed = 0;
     while let Some(ended) = running.join_next().await {
-        let (index, seed, outcome) = ended?;
-        let Some(cell) = cells.get_mut(index) else {
+        let (job, outcome) = ended?;
+        let Some(cell) = cells.get_mut(job.cell) else {
             continue;
         };
         let name = format!(
-            "  RTT {:>3} ms, loss {} %, seed {seed}",
-            cell.round_trip_ms, cell.loss_percent
+            "  RTT {:>3.0} ms, loss {:.1} %, seed {}",
+            job.impairment.round_trip.as_secs_f64() * 1_000.0,
+            job.impairment.loss * 100.0,
+            job.seed
         );
         match outcome {
             Ok(outcome) => {

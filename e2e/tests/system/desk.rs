@@ -56,6 +56,33 @@ async fn a_producer_takes_the_show_to_collab_and_back() -> anyhow::Result<()> {
     host.stop().await
 }
 
+/// The same show for a viewer of HLS, whose segments begin at each cut.
+#[tokio::test]
+async fn an_hls_viewer_of_a_show_of_browsers_notices_no_switch() -> anyhow::Result<()> {
+    let anchor = Anchor::start().await?;
+    let studio = |who: &str| anchor.url(&format!("{STUDIO}&{who}"));
+    let host = studio("role=host&participant=ann&sound=tone&stereo=1");
+    let host = Browser::publish(&host).await?;
+    let guest = Browser::publish(&studio("role=guest&participant=bob&sound=silence")).await?;
+    let mut viewer = Browser::watch(&anchor.url("/watch/demo"), "hls", SECONDS)?;
+    viewer.playing().await?;
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(1_500));
+    for _ in 0..=MORE {
+        for mode in ["collab", "solo"] {
+            pace.tick().await;
+            let (status, answer) = anchor.switch("demo", mode).await?;
+            ensure!(status == 200, "{status} {answer}");
+        }
+    }
+    let report = viewer.report(SECONDS).await?;
+    let log = || format!("{:?}\n{}", report.events, viewer.log().join("\n"));
+    assert_eq!(report.stalls(), 0, "stalls, {}", log());
+    assert!((report.pace() - 1.0).abs() < 0.02, "pace {}", report.pace());
+    assert!(report.sound.gaps.is_empty(), "{:?}", report.sound);
+    guest.stop().await?;
+    host.stop().await
+}
+
 /// The page shows the other's picture, and it moves.
 fn sees(browser: &Browser, other: &str) -> anyhow::Result<()> {
     let stats = browser.stats().context("no figures of the studio page")?;
