@@ -129,7 +129,7 @@ fn sum<'a>(parts: impl Iterator<Item = (&'a u8, &'a u16)>) -> u8 {
     sum.to_be_bytes()[0]
 }
 
-/// Weights in whole units that sum to one.
+/// Weights in whole units that sum to one: each is the difference of two rounded sums, so that errors do not add up.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -138,15 +138,13 @@ fn sum<'a>(parts: impl Iterator<Item = (&'a u8, &'a u16)>) -> u8 {
 fn rounded(parts: &[f64]) -> Vec<u16> {
     let total: f64 = parts.iter().sum();
     let share = f64::from(ONE) / if total > 0.0 { total } else { 1.0 };
-    let mut weights: Vec<u16> = parts
-        .iter()
-        .map(|part| (part * share).round() as u16)
-        .collect();
-    let rest = ONE.wrapping_sub(weights.iter().copied().fold(0, u16::wrapping_add));
-    if let Some(largest) = weights.iter_mut().max() {
-        *largest = largest.wrapping_add(rest);
-    }
-    weights
+    let (mut sum, mut given) = (0.0, 0);
+    let mut weight = |part: &f64| {
+        sum += part * share;
+        let before = std::mem::replace(&mut given, sum.round() as u16);
+        given.saturating_sub(before)
+    };
+    parts.iter().map(&mut weight).collect()
 }
 
 #[cfg(test)]
