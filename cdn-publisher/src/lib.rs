@@ -1,7 +1,7 @@
 //! From what broadcasters send to what a CDN receives: the *program* and its persistent publisher.
 //!
 //! - [`program`] puts the access units of the source that is on air on the channel's single timeline: video passes
-//!   through, sound goes through a PCM bus into one AAC encoder that lives as long as the channel. Sans-IO.
+//!   through, sound goes through a PCM bus into one AAC track, or passes through where it is AAC already. Sans-IO.
 //! - [`publisher`] pushes the program to any number of RTMP(S) destinations, each by its own state machine.
 //!
 //! The time contract is written down in `docs/timestamps.md`, section "Program".

@@ -1,8 +1,8 @@
-//! Sound: Opus packets of the sources, a PCM bus on the program's sample grid, and one AAC encoder.
+//! Sound: Opus and AAC of the sources, a PCM bus, and one AAC track out of it or of a host's own units.
 //!
 //! [`input::AudioInput`] turns the packets of one source into samples at exact places of the program's timeline, with
-//! concealment and clock following; [`bus::Bus`] sums the inputs that are heard and encodes the sum; [`live::Live`] makes
-//! Opus of it too while viewers in real time are there.
+//! concealment and clock following; [`bus::Bus`] sums the inputs that are heard; [`splice::Splicer`] encodes the sum, or passes a
+//! host's own units and joins the two; [`live::Live`] makes Opus of the sum too while viewers in real time are there.
 
 pub(crate) mod bus;
 pub(crate) mod codec;
