@@ -4,35 +4,28 @@
 //! the program by what the AAC encoder looks ahead; packets wait here until the picture of the same moment is released.
 //!
 //! Invariants:
-//! - Packets lie on a grid: each begins at a multiple of [`PACKET_SAMPLES`] of program time at 48 kHz. None is missing,
+//! - Packets lie on a grid: each begins at a multiple of 20 ms of program time at 48 kHz. None is missing,
 //!   unless the encoder fails.
 //! - A bus that follows a host's clock steps by a sample now and then; the sound here steps with it.
 //! - At most [`MAX_WAITING`] packets wait; beyond that the oldest is dropped.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use media::{AccessUnit, Config, Rate, Timestamp, Track, opus};
+use media::{AccessUnit, Rate, Timestamp};
 
-use super::bus::AUDIO_TRACK;
-use super::codec::{EncodePacket, Frame, PACKET_SAMPLES};
+use super::codec::{EncodePacket, Frame};
+use super::packets::Packets;
 use super::resampler::Converter;
 
 /// Half a second: many times what the AAC encoder looks ahead.
 const MAX_WAITING: usize = 25;
-const PACKET: i64 = PACKET_SAMPLES as i64;
 
 /// Cuts packets and holds them until they are due.
 #[derive(Debug)]
 pub(crate) struct Live {
-    encoder: Box<dyn EncodePacket>,
-    track: Arc<Track>,
+    packets: Packets,
     /// To 48 kHz, where the bus has another rate.
     converter: Option<Converter>,
-    /// Samples of a packet that is not full yet.
-    pcm: Vec<Frame>,
-    /// Program time of the first of them, in samples at 48 kHz.
-    at: i64,
     /// Where the next block of the bus is expected, in its own samples.
     next: i64,
     scratch: Vec<Frame>,
@@ -44,15 +37,8 @@ impl Live {
     pub(crate) fn new(encoder: Box<dyn EncodePacket>, position: i64, rate: Rate) -> Self {
         let start = Timestamp::new(position, rate).rescale(Rate::AUDIO).ticks();
         Self {
-            encoder,
-            track: Arc::new(Track {
-                id: AUDIO_TRACK,
-                config: Config::Opus(opus::Config { channels: 2 }),
-                rate: Rate::AUDIO,
-            }),
+            packets: Packets::new(encoder, start).on_grid(),
             converter: (rate != Rate::AUDIO).then(|| Converter::new(rate, Rate::AUDIO)),
-            pcm: Vec::with_capacity(PACKET_SAMPLES),
-            at: start,
             next: position,
             scratch: Vec::new(),
             waiting: VecDeque::new(),
@@ -77,47 +63,20 @@ impl Live {
     }
 
     fn take(&mut self, frames: &[Frame]) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
+        self.scratch.clear();
         match &mut self.converter {
-            Some(converter) => converter.push(frames, &mut scratch),
-            None => scratch.extend_from_slice(frames),
+            Some(converter) => converter.push(frames, &mut self.scratch),
+            None => self.scratch.extend_from_slice(frames),
         }
-        for frame in &scratch {
-            self.pcm.push(*frame);
-            if self.pcm.len() == PACKET_SAMPLES {
-                self.encode();
-            } else if self.is_before_grid() {
-                self.pcm.clear();
-                self.at += 1;
+        let waiting = &mut self.waiting;
+        let encoded = self.packets.push(&self.scratch, |unit| {
+            waiting.push_back(unit);
+            if waiting.len() > MAX_WAITING {
+                waiting.pop_front();
             }
-        }
-        self.scratch = scratch;
-    }
-
-    /// The only sample held is not the first of a packet.
-    fn is_before_grid(&self) -> bool {
-        self.pcm.len() == 1 && self.at.rem_euclid(PACKET) != 0
-    }
-
-    fn encode(&mut self) {
-        let at = Timestamp::new(self.at, Rate::AUDIO);
-        match self.encoder.encode(&self.pcm) {
-            Ok(data) => self.waiting.push_back(AccessUnit {
-                track: Arc::clone(&self.track),
-                pts: at,
-                dts: at,
-                keyframe: true,
-                discontinuity: false,
-                data,
-            }),
-            // Listeners conceal it like a lost packet.
-            Err(error) => tracing::error!(%error, "a packet of live sound is left out"),
-        }
-        self.pcm.clear();
-        self.at += PACKET;
-        if self.waiting.len() > MAX_WAITING {
-            self.waiting.pop_front();
+        });
+        if let Err(error) = encoded {
+            tracing::error!(%error, "a packet of live sound is left out");
         }
     }
 
@@ -135,6 +94,8 @@ impl Live {
 
 #[cfg(test)]
 mod tests {
+    use super::super::codec::PACKET_SAMPLES;
+    use super::super::packets::PACKET;
     use super::*;
     use crate::Error;
     use bytes::Bytes;

@@ -12,6 +12,7 @@ pub(crate) mod input;
 pub mod lab;
 mod limiter;
 pub(crate) mod live;
+mod packets;
 mod resampler;
 mod run;
 pub(crate) mod splice;

@@ -4,33 +4,27 @@
 //! 20 ms. Packets follow each other without a gap as long as the units do. A unit that is elsewhere than expected by
 //! more than [`TOLERANCE`] begins anew: what was left over is at most one packet, and is dropped.
 
-use std::sync::Arc;
+use media::{AccessUnit, Rate, aac};
 
-use media::{AccessUnit, Config, Rate, Timestamp, Track, TrackId, aac, opus};
-
-use super::codec::{Codecs, Decode, EncodePacket, Frame, PACKET_SAMPLES, RealCodecs, UNIT_SAMPLES};
+use super::codec::{Codecs, Decode, Frame, RealCodecs, UNIT_SAMPLES};
+use super::packets::Packets;
 use super::resampler::Converter;
 use crate::Error;
 
 /// Samples at 48 kHz by which units may be off before they begin anew: 10 ms. Clocks that are slewed are followed so.
 const TOLERANCE: i64 = 480;
-const AUDIO: TrackId = TrackId(1);
 
 /// The way of one track.
 #[derive(Debug)]
 pub struct Transcoder {
     config: aac::Config,
     decoder: Box<dyn Decode>,
-    encoder: Box<dyn EncodePacket>,
-    track: Arc<Track>,
+    packets: Packets,
     decoded: Vec<Frame>,
     /// The rate of the decoded sound, and the way from there to 48 kHz where that is another.
     rate: Rate,
     converter: Option<Converter>,
     converted: Vec<Frame>,
-    /// Sound at 48 kHz that does not fill a packet yet, and the time of its first sample.
-    pcm: Vec<Frame>,
-    pcm_at: i64,
     /// Where the next unit is expected, in samples at 48 kHz.
     next: Option<f64>,
 }
@@ -43,19 +37,12 @@ impl Transcoder {
     pub fn new(config: &aac::Config, bitrate_bps: u32) -> Result<Self, Error> {
         Ok(Self {
             decoder: RealCodecs.aac_decoder(config)?,
-            encoder: RealCodecs.opus_encoder(bitrate_bps)?,
+            packets: Packets::new(RealCodecs.opus_encoder(bitrate_bps)?, 0),
             config: config.clone(),
-            track: Arc::new(Track {
-                id: AUDIO,
-                config: Config::Opus(opus::Config { channels: 2 }),
-                rate: Rate::AUDIO,
-            }),
             decoded: Vec::with_capacity(2 * UNIT_SAMPLES),
             rate: Rate::AUDIO,
             converter: None,
             converted: Vec::new(),
-            pcm: Vec::with_capacity(PACKET_SAMPLES),
-            pcm_at: 0,
             next: None,
         })
     }
@@ -91,7 +78,7 @@ impl Transcoder {
             Some(converter) => converter.push(&self.decoded, &mut self.converted),
             None => self.converted.extend_from_slice(&self.decoded),
         }
-        self.encode(out)
+        self.packets.push(&self.converted, |unit| out.push(unit))
     }
 
     /// The rate at which a unit comes out as so many samples: HE-AAC has twice those of its core, in the same time.
@@ -104,40 +91,17 @@ impl Transcoder {
     fn restart(&mut self, at: i64, rate: Rate) {
         self.rate = rate;
         self.converter = (rate != Rate::AUDIO).then(|| Converter::new(rate, Rate::AUDIO));
-        self.pcm.clear();
-        self.pcm_at = at;
+        self.packets.restart(at);
         self.next = None;
-    }
-
-    fn encode(&mut self, out: &mut Vec<AccessUnit>) -> Result<(), Error> {
-        let mut result = Ok(());
-        for frame in &self.converted {
-            self.pcm.push(*frame);
-            if self.pcm.len() < PACKET_SAMPLES {
-                continue;
-            }
-            let at = Timestamp::new(self.pcm_at, Rate::AUDIO);
-            self.pcm_at += PACKET_SAMPLES as i64;
-            match self.encoder.encode(&self.pcm) {
-                Ok(data) => out.push(AccessUnit {
-                    track: Arc::clone(&self.track),
-                    pts: at,
-                    dts: at,
-                    keyframe: true,
-                    discontinuity: false,
-                    data,
-                }),
-                // Listeners conceal it like a lost packet.
-                Err(error) => result = Err(error),
-            }
-            self.pcm.clear();
-        }
-        result
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use media::{Config, Timestamp, Track, TrackId};
+
     use super::*;
     use crate::audio::codec::{AacEncoder, AacSettings, Encode};
 
@@ -160,7 +124,7 @@ mod tests {
         let config = aac::Config::parse(encoder.config()).expect("valid");
         let rate = Rate::new(hz).expect("not zero");
         let track = Arc::new(Track {
-            id: AUDIO,
+            id: TrackId(1),
             config: Config::Aac(config),
             rate,
         });
