@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use media::{AccessUnit, Config, Rate, aac};
+use media::{AccessUnit, Config, Rate, Timestamp, aac};
 
 use super::SourceId;
 use super::video::{Picture, Verdict, VideoInput, is_avcc};
@@ -16,14 +16,22 @@ use crate::audio::input::{AudioInput, Coding, Counters};
 /// Shortest time between two requests for a keyframe.
 pub(super) const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Sound in one coding.
+#[derive(Debug)]
+struct Line {
+    audio: AudioInput,
+    /// It comes as AAC, configured like this.
+    aac: Option<aac::Config>,
+}
+
 /// An attached source, or one that is gone but whose last units still wait for their time.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) id: SourceId,
     pub(super) video: VideoInput,
-    audio: Option<AudioInput>,
-    /// Its sound comes as AAC, configured like this.
-    aac: Option<aac::Config>,
+    /// Its sound, and what follows that in another coding.
+    line: Option<Line>,
+    coming: Option<Line>,
     /// What the bus reads its sound at.
     bus_rate: Rate,
     gain: Gain,
@@ -43,8 +51,8 @@ impl Source {
         Self {
             id,
             video: VideoInput::default(),
-            audio: None,
-            aac: None,
+            line: None,
+            coming: None,
             bus_rate,
             gain: Gain::new(gain),
             meter: LevelMeter::default(),
@@ -89,22 +97,50 @@ impl Source {
             Config::Aac(config) => Some(config),
             Config::H264(_) | Config::Opus(_) => None,
         };
-        if self.audio.is_none() || self.aac.as_ref() != config {
-            // A change of the coding in the middle of a session starts over.
+        let known = |line: &Option<Line>| {
+            let line = line.as_ref();
+            line.is_some_and(|line| line.aac.as_ref() == config)
+        };
+        let line = match (known(&self.line), &self.coming) {
+            (true, None) => &mut self.line,
+            (false, None) if self.line.is_none() => &mut self.line,
+            // What came before is still to be heard.
+            _ => &mut self.coming,
+        };
+        if !known(line) {
             let decoder = match config {
                 Some(config) => codecs.aac_decoder(config)?,
                 None => codecs.opus_decoder()?,
             };
-            if let Some(past) = &self.audio {
-                self.past = self.past + past.counters();
-            }
-            self.audio = Some(AudioInput::new(decoder, coding, rate, self.bus_rate));
-            self.aac = config.cloned();
+            let audio = AudioInput::new(decoder, coding, rate, self.bus_rate);
+            let aac = config.cloned();
+            *line = Some(Line { audio, aac });
         }
-        if let Some(audio) = &mut self.audio {
-            audio.push(pts_ns, unit.data)?;
+        if let Some(line) = line {
+            line.audio.push(pts_ns, unit.data)?;
         }
         Ok(0)
+    }
+
+    /// Sound that is coded otherwise takes over when its first packet is due.
+    fn take_over(&mut self, position: i64, length: usize) {
+        let Some(coming) = &self.coming else {
+            return;
+        };
+        let end = position.saturating_add(i64::try_from(length).unwrap_or(i64::MAX));
+        let end_ns = Timestamp::new(end, self.bus_rate).as_nanos();
+        let due = coming.audio.first_ns().is_some_and(|first| first < end_ns);
+        if due && let Some(past) = std::mem::replace(&mut self.line, self.coming.take()) {
+            self.past = self.past + past.audio.counters();
+        }
+    }
+
+    fn audio(&self) -> Option<&AudioInput> {
+        self.line.as_ref().map(|line| &line.audio)
+    }
+
+    fn audio_mut(&mut self) -> Option<&mut AudioInput> {
+        self.line.as_mut().map(|line| &mut line.audio)
     }
 
     fn push_picture(&mut self, picture: Picture) -> u64 {
@@ -151,7 +187,8 @@ impl Source {
     ///
     /// A silent source is read all the same: its decoder and its clock stay where they would be, and its level is shown.
     pub(super) fn read(&mut self, position: i64, metered: bool, out: &mut [Frame]) -> usize {
-        let Some(audio) = &mut self.audio else {
+        self.take_over(position, out.len());
+        let Some(Line { audio, .. }) = &mut self.line else {
             return out.len();
         };
         self.scratch.clear();
@@ -169,20 +206,20 @@ impl Source {
 
     /// Its level before the gain; `None` before its first sound.
     pub(super) fn levels(&self) -> Option<Levels> {
-        self.audio.as_ref().map(|_| self.meter.levels())
+        self.line.as_ref().map(|_| self.meter.levels())
     }
 
     /// The bus reads at another rate than was thought. Only before it reads.
     pub(super) fn set_bus_rate(&mut self, rate: Rate) {
         self.bus_rate = rate;
-        if let Some(audio) = &mut self.audio {
-            audio.set_bus_rate(rate);
+        for line in [&mut self.line, &mut self.coming].into_iter().flatten() {
+            line.audio.set_bus_rate(rate);
         }
     }
 
     /// How its AAC is configured, if that is what it sends.
     pub(super) fn aac(&self) -> Option<&aac::Config> {
-        self.aac.as_ref()
+        self.line.as_ref()?.aac.as_ref()
     }
 
     /// It is heard unchanged, or is about to be.
@@ -192,26 +229,26 @@ impl Source {
 
     /// See [`AudioInput::set_locked`].
     pub(super) fn set_locked(&mut self, wanted: bool) {
-        if let Some(audio) = &mut self.audio {
+        if let Some(audio) = self.audio_mut() {
             audio.set_locked(wanted);
         }
     }
 
     /// Its units lie on the program's grid.
     pub(super) fn is_locked(&self) -> bool {
-        self.audio.as_ref().is_some_and(AudioInput::is_locked)
+        self.audio().is_some_and(AudioInput::is_locked)
     }
 
     /// See [`AudioInput::set_asleep`].
     pub(super) fn set_asleep(&mut self, wanted: bool) {
-        if let Some(audio) = &mut self.audio {
+        if let Some(audio) = self.audio_mut() {
             audio.set_asleep(wanted);
         }
     }
 
     /// Its sound of the last `samples` that were read, before the gain, as if it had not slept.
     pub(super) fn recall(&mut self, samples: i64) -> Vec<Frame> {
-        let Some(audio) = &mut self.audio else {
+        let Some(audio) = self.audio_mut() else {
             return Vec::new();
         };
         let units = usize::try_from(samples).unwrap_or_default() / UNIT_SAMPLES;
@@ -221,17 +258,17 @@ impl Source {
 
     /// It brings sound, heard or not.
     pub(super) fn is_audible(&self) -> bool {
-        self.audio.is_some()
+        self.line.is_some()
     }
 
     /// See [`AudioInput::unit_at`].
     pub(super) fn unit_at(&self, before: i64) -> Option<Bytes> {
-        self.audio.as_ref()?.unit_at(before)
+        self.audio()?.unit_at(before)
     }
 
     /// See [`AudioInput::error_samples`].
     pub(super) fn error_samples(&self) -> f64 {
-        self.audio.as_ref().map_or(0.0, AudioInput::error_samples)
+        self.audio().map_or(0.0, AudioInput::error_samples)
     }
 
     /// The sound that the last [`Source::read`] read, before the gain.
@@ -241,36 +278,37 @@ impl Source {
 
     /// It is heard.
     pub(super) fn has_sound(&self) -> bool {
-        self.audio.is_some() && !self.gain.is_silent()
+        self.line.is_some() && !self.gain.is_silent()
     }
 
     /// Capture time of the first packet of sound that waits, in nanoseconds of program time.
     pub(super) fn first_sound_ns(&self) -> Option<i64> {
-        self.audio.as_ref()?.first_ns()
+        self.audio()?.first_ns()
     }
 
     /// Something of it can still be published.
     pub(super) fn is_draining(&self) -> bool {
-        self.video.next_due_ns().is_some() || self.audio.as_ref().is_some_and(AudioInput::is_active)
+        self.video.next_due_ns().is_some() || self.audio().is_some_and(AudioInput::is_active)
     }
 
     /// How early its sound is presented, in milliseconds.
     pub(super) fn early_ms(&self) -> f64 {
-        self.audio.as_ref().map_or(0.0, AudioInput::early_ms)
+        self.audio().map_or(0.0, AudioInput::early_ms)
     }
 
     pub(super) fn ppm(&self) -> f64 {
-        self.audio.as_ref().map_or(0.0, AudioInput::ppm)
+        self.audio().map_or(0.0, AudioInput::ppm)
     }
 
     pub(super) fn audio_counters(&self) -> Counters {
-        let now = self.audio.as_ref().map(AudioInput::counters);
+        let now = self.audio().map(AudioInput::counters);
         self.past + now.unwrap_or_default()
     }
 
     /// Forgets everything that waits; what comes next starts with an IDR.
     pub(super) fn clear(&mut self) -> u64 {
-        if let Some(audio) = &mut self.audio {
+        self.coming = None;
+        if let Some(audio) = self.audio_mut() {
             audio.clear();
         }
         self.video.clear()

@@ -328,3 +328,62 @@ fn a_cut_says_how_the_sound_is_joined() {
     });
     assert_eq!(methods[methods.len() - 2..], [SpliceMethod::Bitstream; 2]);
 }
+
+/// What is published is contiguous, and the host's own bytes are published at the end.
+fn assert_passes_at_the_end(out: &Published, host: &Host) {
+    assert_contiguous(out);
+    let published = units(out);
+    let last = published.len() - 20;
+    for unit in &published[last..] {
+        assert!(host.units.contains(unit), "the host's own unit");
+    }
+}
+
+#[test]
+fn sound_that_stops_and_comes_back_is_silence_between() {
+    let host = host(12, 48_000, 2);
+    let mut sim = Sim::new(Box::new(RealCodecs), 9);
+    host.plays(&mut sim, SOURCE, START_NS, &host.units[..150], 0.0);
+    // The same session goes on two seconds later, off its own grid.
+    let back = START_NS + host.at(150, 0.0) + 2 * SECOND + 4_321_000;
+    for (n, data) in host.units[150..400].iter().enumerate() {
+        let at = back + host.at(n, 0.0);
+        sim.arrives(SOURCE, unit(&host.track, at, true, data.clone()), 0);
+    }
+    let out = sim.collect(back + host.at(250, 0.0));
+    assert_passes_at_the_end(&out, &host);
+    let stats = sim.program.stats(sim.at(back + 5 * SECOND));
+    let silence_ms = stats.audio.silence_inserted_samples / 48;
+    assert!((1_700..2_200).contains(&silence_ms), "{silence_ms} ms");
+    assert_eq!((stats.audio.splices, stats.audio.passes), (2, true));
+}
+
+#[test]
+fn a_configuration_that_changes_in_the_middle_loses_nothing() {
+    let stereo = host(10, 48_000, 2);
+    let mono = host(4, 44_100, 1);
+    let mut sim = Sim::new(Box::new(RealCodecs), 9);
+    stereo.plays(&mut sim, SOURCE, START_NS, &stereo.units[..100], 0.0);
+    let change = START_NS + stereo.at(100, 0.0);
+    for (n, data) in mono.units[..120].iter().enumerate() {
+        let at = change + mono.at(n, 0.0);
+        sim.arrives(SOURCE, unit(&mono.track, at, true, data.clone()), 0);
+    }
+    let back = change + mono.at(120, 0.0);
+    for (n, data) in stereo.units[100..360].iter().enumerate() {
+        let at = back + stereo.at(n, 0.0);
+        sim.arrives(SOURCE, unit(&stereo.track, at, true, data.clone()), 0);
+    }
+    let out = sim.collect(back + stereo.at(250, 0.0));
+    assert_passes_at_the_end(&out, &stereo);
+    let published = units(&out);
+    let first = published.iter().zip(&stereo.units);
+    let first = first.take_while(|(a, b)| a == b).count();
+    assert!(first >= 97, "{first} of the first hundred units");
+    let stats = sim.program.stats(sim.at(back + 5 * SECOND));
+    assert!(
+        stats.audio.silence_inserted_samples < 4_800,
+        "{} samples of silence",
+        stats.audio.silence_inserted_samples
+    );
+}
