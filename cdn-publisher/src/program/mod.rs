@@ -513,6 +513,7 @@ impl Program {
         }
         tracing::debug!(?old, ?new, at = ?now, "cut");
         self.live = new;
+        self.timeline.change_source();
         self.set_gains();
         let method = match passed || self.passable().is_some() {
             true => SpliceMethod::Bitstream,

@@ -35,7 +35,7 @@ pub struct VideoStats {
     pub units: u64,
     /// Pictures not published: undecodable after a loss, duplicates, stale, or over a bound.
     pub dropped: u64,
-    /// Pictures whose timestamp had to be moved to keep DTS increasing.
+    /// Pictures whose DTS had to be moved to keep increasing, or whose PTS not to step back at a cut.
     pub moved: u64,
 }
 

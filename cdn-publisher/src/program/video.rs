@@ -2,7 +2,9 @@
 //!
 //! [`VideoInput`] belongs to a source: it lets through only what can be decoded (from an IDR on, without losses),
 //! restores the order of units that come swapped, and holds them until they are due. [`VideoTimeline`] belongs to the
-//! program: it puts parameter sets into IDRs and keeps DTS strictly increasing whatever comes in.
+//! program: it puts parameter sets into IDRs and keeps DTS strictly increasing whatever comes in. Where another source
+//! follows one whose pictures are shown later than they are sent (B-frames), the first of the new are shown 1 ms apart
+//! behind the last of the old: they are needed by what follows, and nothing is shown out of order.
 //!
 //! Bounds: [`MAX_QUEUED_UNITS`] and [`MAX_QUEUED_BYTES`] per source. Policy: the queue is cut down to its newest keyframe;
 //! without one it is emptied and the source is asked for one.
@@ -247,9 +249,15 @@ pub(super) struct VideoTimeline {
     last_dts: Option<i64>,
     /// The program's track for the source's latest track.
     track: Option<(Arc<Track>, Arc<Track>)>,
+    /// The latest PTS so far.
+    latest_pts: Option<i64>,
+    /// The latest of all that came before the source that is shown now, and how many of its pictures were moved behind
+    /// that.
+    floor_pts: Option<i64>,
+    behind_floor: i64,
     /// More than one configuration was published: from then on every IDR brings its own, whatever a viewer has missed.
     varied: bool,
-    /// Pictures whose DTS is not their capture time.
+    /// Pictures whose DTS or PTS is not the one that they came with.
     pub(super) moved: u64,
 }
 
@@ -258,6 +266,12 @@ impl VideoTimeline {
     pub(super) fn last_ns(&self) -> Option<i64> {
         let ticks = self.last_dts?;
         Some(Timestamp::new(ticks, Rate::VIDEO).as_nanos())
+    }
+
+    /// Another source follows.
+    pub(super) fn change_source(&mut self) {
+        self.floor_pts = self.latest_pts;
+        self.behind_floor = 0;
     }
 
     /// The access unit to publish; `None` when the picture is not valid AVCC or not H.264. Parameter sets are put into an
@@ -280,11 +294,20 @@ impl VideoTimeline {
             .last_dts
             .map_or(i64::MIN, |last| last.saturating_add(MIN_STEP_TICKS));
         let dts = wanted.max(earliest);
-        self.moved += u64::from(dts != wanted);
         self.last_dts = Some(dts);
+        let own_pts = ticks(picture.pts_ns).max(dts);
+        let pts = match self.floor_pts {
+            Some(floor) if own_pts <= floor => {
+                self.behind_floor += 1;
+                floor.saturating_add(self.behind_floor.saturating_mul(MIN_STEP_TICKS))
+            }
+            _ => own_pts,
+        };
+        self.latest_pts = self.latest_pts.max(Some(pts));
+        self.moved += u64::from(dts != wanted || pts != own_pts);
         Some(AccessUnit {
             track: self.track_for(&picture.unit.track),
-            pts: Timestamp::new(ticks(picture.pts_ns).max(dts), Rate::VIDEO),
+            pts: Timestamp::new(pts, Rate::VIDEO),
             dts: Timestamp::new(dts, Rate::VIDEO),
             keyframe: picture.unit.keyframe,
             discontinuity: picture.unit.discontinuity,

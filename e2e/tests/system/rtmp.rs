@@ -318,7 +318,7 @@ async fn b_frames_that_others_need_are_refused_with_the_remedy() -> anyhow::Resu
     .map_err(|error| error.context(host.tail()))
 }
 
-/// A guest by WHIP beside a host by RTMP: cut to the mix and back.
+/// A guest by WHIP beside a host by RTMP with B-frames: cut to the mix and back.
 #[tokio::test]
 async fn such_a_host_talks_with_a_guest() -> anyhow::Result<()> {
     let options = Options::default()
@@ -327,8 +327,13 @@ async fn such_a_host_talks_with_a_guest() -> anyhow::Result<()> {
     let anchor = Anchor::start_with(options).await?;
     anchor.create_channel("demo", &[]).await?;
     let viewer = FlvViewer::connect(&anchor.flv("demo")).await?;
+    let encoding = Encoding {
+        b_frames: 2,
+        pyramid: true,
+        ..Encoding::default()
+    };
     let url = anchor.rtmp("demo?participant=host&role=host");
-    let host = rtmp::ffmpeg(&url, &file(Encoding::default())?, true)?;
+    let host = rtmp::ffmpeg(&url, &file(encoding)?, true)?;
     viewer.wait_for_pictures(30, SOON).await?;
     let guest = anchor.whip("demo?participant=guest&role=guest");
     let guest = whip::ffmpeg(&guest, &guest_clip()?, true)?;

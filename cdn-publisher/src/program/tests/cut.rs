@@ -272,3 +272,56 @@ fn a_picture_from_before_what_is_wanted_is_not_shown() {
     let at = out.video[first.expect("a cut")].1.dts.as_nanos();
     assert!((at - 3_500_000_000).abs() < 40_000_000, "{at}");
 }
+
+/// A host with two B-frames in a row: of every three pictures the last is sent first, and all are shown two frames late.
+fn host_with_b_frames(sim: &mut Sim, from_ns: i64, frames: i64) {
+    let track = video_track(0);
+    sim.on_air(from_ns, SOURCE);
+    for n in 0..frames {
+        let shown = match n % 30 {
+            0 => n,
+            sent if sent % 3 == 1 => (n + 2).min(n - sent + 29),
+            _ => n - 1,
+        };
+        let mut unit = picture(&track, from_ns + n * FRAME, n % 30 == 0, n as u32);
+        unit.pts = Timestamp::from_nanos(EPOCH_NS + from_ns + (shown + 2) * FRAME);
+        sim.arrives(SOURCE, unit, 5_000_000);
+    }
+}
+
+#[test]
+fn pictures_that_are_shown_later_than_sent_are_not_overtaken_at_a_cut() {
+    let mut sim = Sim::ramp();
+    host_with_b_frames(&mut sim, SECOND, 300);
+    mix(&mut sim, 2 * SECOND, 240, 200_000_000, &[0, 47, 110, 171]);
+    let show = |source| Input::Show {
+        source,
+        gains: Vec::new(),
+        not_before: None,
+    };
+    for (at, source) in [(3, MIX), (5, SOURCE), (6, MIX), (8, SOURCE)] {
+        sim.script(at * SECOND, show(source));
+    }
+    let out = sim.collect(11 * SECOND);
+    out.assert_invariants();
+    assert_eq!(out.cuts.len(), 5, "{:?}", out.cuts);
+    let of_mix = sources(&out.video);
+    let pts = |at: usize| out.video[at].1.pts.ticks();
+    let mut latest = i64::MIN;
+    for at in 0..out.video.len() {
+        if at > 0 && of_mix[at] != of_mix[at - 1] {
+            latest = (0..at).map(pts).max().unwrap();
+        }
+        assert!(pts(at) > latest, "picture {at} is shown before the cut");
+    }
+    let mut shown: Vec<i64> = (0..out.video.len()).map(pts).collect();
+    shown.sort_unstable();
+    let steps: Vec<i64> = shown.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(steps.iter().all(|step| *step >= 90), "each has its moment");
+    // On the way back the host's first picture is shown two frames after it is sent.
+    assert!(
+        steps.iter().all(|step| *step <= 3 * 3_000 + 750),
+        "{steps:?}"
+    );
+    assert_eq!(largest_gap_ms(&out.video) / 34, 1);
+}
