@@ -34,7 +34,15 @@ pub fn describe_metrics() {
     );
     describe_counter!(
         "anchornet_sfu_forward_drops_total",
-        "Media packets not sent to a subscriber because too many waited"
+        "Media packets not sent to a subscriber because too many waited, or for too long"
+    );
+    describe_counter!(
+        "anchornet_sfu_padding_packets_total",
+        "Packets sent to subscribers to see what their path carries"
+    );
+    describe_counter!(
+        "anchornet_sfu_sheds_total",
+        "How often pictures to a subscriber were left out up to a keyframe because its path is too thin"
     );
     describe_gauge!(
         "anchornet_sfu_half_open_sessions",
@@ -178,6 +186,12 @@ pub(super) fn forwarded(before: &egress::Totals, now: &egress::Totals) {
             before.dropped,
             now.dropped,
         ),
+        (
+            "anchornet_sfu_padding_packets_total",
+            before.padded,
+            now.padded,
+        ),
+        ("anchornet_sfu_sheds_total", before.shed, now.shed),
     ]);
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct Relayed {
     pub(crate) config: Option<Arc<h264::Config>>,
 }
 
-/// An RTP packet to send, before encryption. It has no header extensions.
+/// An RTP packet to send, before encryption. Its only header extension is its number in the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outgoing {
     /// Our stream.
@@ -55,6 +55,22 @@ pub(crate) struct Outgoing {
     pub(crate) marker: bool,
     /// As it came, or after the original sequence number when it is a retransmission (RFC 4588 §4).
     pub(crate) payload: Bytes,
+    /// Its number among all packets of the session, for transport-wide feedback, and the id of the extension that has it.
+    pub(crate) transport: Option<(u8, u16)>,
+}
+
+/// When packets arrived, by their numbers in the session (draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arrivals {
+    /// Numbers in order; microseconds on the receiver's clock, none for what is missing.
+    pub(crate) packets: Vec<(u16, Option<i64>)>,
+}
+
+impl Arrivals {
+    /// Numbers in order, with their times.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, Option<i64>)> + '_ {
+        self.packets.iter().copied()
+    }
 }
 
 /// A sender report (RFC 3550 §6.4.1).
@@ -87,6 +103,8 @@ pub(crate) enum Feedback {
         /// Of this stream.
         ssrc: u32,
     },
+    /// When packets of the session arrived.
+    Arrivals(Arrivals),
     /// How a stream arrives (RFC 3550 §6.4.1).
     Reception {
         /// This one.

@@ -118,7 +118,8 @@ impl Session {
         identity: &Identity,
         config: &Config,
     ) -> Result<Self, EngineError> {
-        let egress = Egress::new(&offer, clock, streams.video, streams.audio);
+        let start = f64::from(config.start_bitrate_kbps) * 1_000.0;
+        let egress = Egress::new(&offer, clock, streams.video, streams.audio, start);
         Self::accept(now, offer, identity, config, Flow::Out(Box::new(egress)))
     }
 

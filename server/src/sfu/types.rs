@@ -258,6 +258,8 @@ pub struct SessionStats {
     pub video: Option<StreamStats>,
     /// The audio stream, once a packet has arrived.
     pub audio: Option<StreamStats>,
+    /// What the path to a subscriber carries, in bits per second; none while it does not report arrivals.
+    pub estimate_bps: Option<u64>,
     /// Keyframe requests sent.
     pub plis: u64,
     /// Access units dropped because the sink was full.

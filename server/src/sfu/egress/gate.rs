@@ -156,6 +156,15 @@ fn begins(payload: &Bytes) -> Begins {
     found.unwrap_or(Begins::Other)
 }
 
+/// Whether a payload is, or goes before, the first slice of a keyframe; supplemental information goes before any picture.
+pub(super) fn may_begin_keyframe(payload: &Bytes) -> bool {
+    nals(payload).any(|nal| match nal_unit_type(&nal) {
+        nal_type::SPS => true,
+        nal_type::IDR => nal.get(1).is_some_and(|byte| byte & 0x80 != 0),
+        _ => false,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,10 @@ const MIN_SPACING: Duration = Duration::from_millis(10);
 /// The round trip while it is not known.
 const DEFAULT_RTT: Duration = Duration::from_millis(50);
 
+/// Of so many newest packets one is taken that has so many bytes, when the path is to be filled.
+const RECENT: usize = 64;
+const WORTH: usize = 200;
+
 /// A packet that was sent.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
@@ -59,6 +63,12 @@ impl History {
             at: now,
             repeated: None,
         });
+    }
+
+    /// The newest packet that is large enough to be worth the headers.
+    pub(super) fn newest(&self) -> Option<Sent> {
+        let mut recent = self.sent.iter().rev().take(RECENT);
+        recent.find(|sent| sent.payload.len() >= WORTH).cloned()
     }
 
     /// The packet to send again, if it is there and due.
@@ -108,6 +118,7 @@ mod tests {
             timestamp: 0,
             marker: false,
             payload: Bytes::copy_from_slice(&sequence.to_be_bytes()),
+            transport: None,
         }
     }
 

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use media::Clock;
 
-use super::history::History;
+use super::history::{History, Sent};
 use super::rewrite::Rewrite;
 use crate::sfu::ingress_clock::Media;
 use crate::sfu::packet::{Outgoing, Relayed, Report, RtpPacket};
-use crate::sfu::sdp::{Codec, Taken, parameter};
+use crate::sfu::sdp::{Codec, Extension, Taken, parameter};
 use crate::sfu::types::SessionId;
 
 /// A sender report goes out this often.
@@ -46,6 +46,7 @@ pub(super) struct Line {
     source: Option<Source>,
     /// Marker of the newest packet of the source that was sent.
     last_ended: Option<bool>,
+    last_timestamp: u32,
     history: History,
     next_rtx: u16,
     captured: Option<(u32, i64)>,
@@ -53,6 +54,8 @@ pub(super) struct Line {
     next_report: Option<Instant>,
     packets: u32,
     octets: u32,
+    /// Id of the header extension for numbers of the whole session, where the subscriber wants them.
+    transport_id: Option<u8>,
 }
 
 impl Line {
@@ -66,6 +69,7 @@ impl Line {
             rewrite: Rewrite::new(hz, seed.sequence, seed.timestamp),
             source: None,
             last_ended: None,
+            last_timestamp: 0,
             history: History::default(),
             next_rtx: seed.sequence,
             captured: None,
@@ -73,7 +77,17 @@ impl Line {
             next_report: None,
             packets: 0,
             octets: 0,
+            transport_id: taken
+                .extensions
+                .iter()
+                .find(|(_, extension)| *extension == Extension::TransportSequence)
+                .map(|(id, _)| *id),
         }
+    }
+
+    /// Id of the header extension for numbers of the whole session.
+    pub(super) fn transport_id(&self) -> Option<u8> {
+        self.transport_id
     }
 
     pub(super) fn ssrc(&self) -> u32 {
@@ -99,6 +113,11 @@ impl Line {
     /// A picture has begun and not ended.
     fn is_within(&self) -> bool {
         self.media == Media::Video && self.last_ended == Some(false)
+    }
+
+    /// The timestamp of the source's picture that has begun and not ended.
+    pub(super) fn sending(&self) -> Option<u32> {
+        self.is_within().then_some(self.last_timestamp)
     }
 
     /// Packets are left out from here on. A picture that is broken off shows as a gap of one, so that nobody takes
@@ -149,6 +168,7 @@ impl Line {
             self.rewrite
                 .map(packet.arrived, packet.sequence, packet.timestamp);
         self.last_ended = Some(packet.marker);
+        self.last_timestamp = packet.timestamp;
         let RtpPacket {
             marker,
             payload,
@@ -177,6 +197,7 @@ impl Line {
             timestamp,
             marker,
             payload,
+            transport: None,
         };
         if self.media == Media::Video && codec.is_some_and(Codec::has_nack) {
             self.history.add(now, &packet);
@@ -184,26 +205,17 @@ impl Line {
         packet
     }
 
-    /// The packet that answers a negative acknowledgement: by RFC 4588 when that was offered, else as it was.
-    pub(super) fn repeat(
-        &mut self,
-        now: Instant,
-        sequence: u16,
-        rtt: Option<Duration>,
-    ) -> Option<Outgoing> {
-        let sent = self.history.repeat(now, sequence, rtt)?;
+    /// One of the newest packets once more, to see what the path carries; none without retransmissions of their own, which
+    /// receivers take for what they are.
+    pub(super) fn pad(&mut self) -> Option<Outgoing> {
+        let sent = self.history.newest()?;
+        let packet = self.retransmission(&sent)?;
+        Some(packet)
+    }
+
+    fn retransmission(&mut self, sent: &Sent) -> Option<Outgoing> {
         let of = |codec: &&Codec| codec.payload_type == sent.payload_type;
-        let rtx = self.codecs.iter().find(of).and_then(|codec| codec.rtx);
-        let Some(payload_type) = rtx else {
-            return Some(Outgoing {
-                ssrc: self.seed.ssrc,
-                payload_type: sent.payload_type,
-                sequence: sent.sequence,
-                timestamp: sent.timestamp,
-                marker: sent.marker,
-                payload: sent.payload,
-            });
-        };
+        let payload_type = self.codecs.iter().find(of).and_then(|codec| codec.rtx)?;
         let mut payload = BytesMut::with_capacity(2 + sent.payload.len());
         payload.put_u16(sent.sequence);
         payload.put_slice(&sent.payload);
@@ -216,7 +228,28 @@ impl Line {
             timestamp: sent.timestamp,
             marker: sent.marker,
             payload: payload.freeze(),
+            transport: None,
         })
+    }
+
+    /// The packet that answers a negative acknowledgement: by RFC 4588 when that was offered, else as it was.
+    pub(super) fn repeat(
+        &mut self,
+        now: Instant,
+        sequence: u16,
+        rtt: Option<Duration>,
+    ) -> Option<Outgoing> {
+        let sent = self.history.repeat(now, sequence, rtt)?;
+        let plain = Outgoing {
+            ssrc: self.seed.ssrc,
+            payload_type: sent.payload_type,
+            sequence: sent.sequence,
+            timestamp: sent.timestamp,
+            marker: sent.marker,
+            payload: sent.payload.clone(),
+            transport: None,
+        };
+        Some(self.retransmission(&sent).unwrap_or(plain))
     }
 
     /// The report that is due: what time it is in our stream, by the capture clock that picture and sound share.

@@ -10,14 +10,22 @@
 //!
 //! Pictures begin with a keyframe, which the participant is asked for. Lost packets are repeated from a bounded history.
 //!
+//! Where the subscriber reports arrivals, [`bandwidth`] estimates what its path carries. Packets leave as [`pacer`] allows:
+//! sound at once, then repetitions, then pictures, which wait in [`backlog`] without numbers and are dropped up to a
+//! keyframe when they have waited for too long.
+//!
 //! Invariants:
-//! - At most [`MAX_QUEUED`] packets wait for the engine. Beyond it sound is dropped packet by packet, pictures up to
-//!   the next keyframe.
+//! - At most [`MAX_QUEUED`] packets wait for the engine. Beyond it sound is dropped packet by packet, pictures wait.
+//! - Most packets and the longest time that pictures wait are bounded by the backlog; it says what is dropped.
 //! - A subscriber's own requests for keyframes reach the participant at most every [`KEYFRAME_SPACING`].
 
+mod backlog;
+mod bandwidth;
 mod gate;
 mod history;
 mod line;
+mod pacer;
+mod probe;
 mod rewrite;
 
 use std::collections::VecDeque;
@@ -25,8 +33,12 @@ use std::time::{Duration, Instant};
 
 use media::{Clock, Rate};
 
+use self::backlog::{Backlog, Waiting};
+use self::bandwidth::Bandwidth;
 use self::gate::Gate;
 use self::line::{Line, fixed_point};
+use self::pacer::Pacer;
+use self::probe::Probe;
 use super::ingress_clock::Media;
 use super::packet::{Feedback, Outgoing, Relayed, Report};
 use super::sdp::Offer;
@@ -36,6 +48,16 @@ pub(crate) use self::line::Seed;
 
 /// Most packets that wait; the session takes them after every packet that comes in.
 const MAX_QUEUED: usize = 512;
+/// Most repetitions that wait for their turn; who asks for more will ask again.
+const MAX_REPEATS: usize = 512;
+/// What goes out around a payload: RTP with its extension, authentication, UDP and IP.
+const OVERHEAD: usize = 58;
+/// Dropping pictures asks for a keyframe no more often than this: everybody pays for it, and one comes by schedule.
+const SHED_SPACING: Duration = Duration::from_secs(4);
+/// With more losses than this nobody looks for room.
+const CALM_LOSS: f64 = 0.05;
+/// The stream's rate is measured over so long.
+const METER: Duration = Duration::from_secs(1);
 /// Shortest time between two of a subscriber's requests that are passed on.
 const KEYFRAME_SPACING: Duration = Duration::from_secs(1);
 /// A longer round trip is a mistake.
@@ -59,8 +81,38 @@ pub(crate) struct Totals {
     pub(crate) packets: u64,
     /// Packets repeated.
     pub(crate) repeated: u64,
-    /// Packets dropped because too many waited.
+    /// Packets dropped because too many waited, or for too long.
     pub(crate) dropped: u64,
+    /// Packets sent to see what the path carries.
+    pub(crate) padded: u64,
+    /// How often pictures were left out up to a keyframe because the path is too thin.
+    pub(crate) shed: u64,
+}
+
+/// Bits per second that are published.
+#[derive(Debug, Default)]
+struct Meter {
+    since: Option<Instant>,
+    bytes: u32,
+    last: f64,
+}
+
+impl Meter {
+    fn add(&mut self, now: Instant, bytes: usize) {
+        let since = *self.since.get_or_insert(now);
+        let passed = now.saturating_duration_since(since);
+        if passed >= METER {
+            self.last = f64::from(self.bytes) * 8.0 / passed.as_secs_f64();
+            (self.since, self.bytes) = (Some(now), 0);
+        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Of the last whole second, or more when this one has more already.
+    fn bps(&self) -> f64 {
+        self.last.max(f64::from(self.bytes) * 8.0)
+    }
 }
 
 /// The media of one subscriber.
@@ -70,15 +122,33 @@ pub(crate) struct Egress {
     video: Option<Line>,
     audio: Option<Line>,
     gate: Gate,
+    bandwidth: Bandwidth,
+    pacer: Pacer,
+    probe: Probe,
+    backlog: Backlog,
+    /// Sequence numbers of our pictures to send again.
+    repeats: VecDeque<u16>,
+    meter: Meter,
+    /// When what waits may go.
+    release: Option<Instant>,
     outputs: VecDeque<Output>,
     rtt: Option<Duration>,
+    /// Bits per second, when it was last looked at.
+    estimate_bps: Option<u64>,
     asked: Option<Instant>,
+    shed: Option<Instant>,
     totals: Totals,
 }
 
 impl Egress {
-    /// For a subscriber with this offer.
-    pub(crate) fn new(offer: &Offer, clock: Clock, video: Seed, audio: Seed) -> Self {
+    /// For a subscriber with this offer; the estimate begins at `start_bps`.
+    pub(crate) fn new(
+        offer: &Offer,
+        clock: Clock,
+        video: Seed,
+        audio: Seed,
+        start_bps: f64,
+    ) -> Self {
         let line = |media, rate: Rate, seed| {
             offer
                 .taken(media)
@@ -89,9 +159,18 @@ impl Egress {
             video: line(Media::Video, Rate::VIDEO, video),
             audio: line(Media::Audio, Rate::AUDIO, audio),
             gate: Gate::default(),
+            bandwidth: Bandwidth::new(start_bps),
+            pacer: Pacer::default(),
+            probe: Probe::default(),
+            backlog: Backlog::default(),
+            repeats: VecDeque::new(),
+            meter: Meter::default(),
+            release: None,
             outputs: VecDeque::new(),
             rtt: None,
+            estimate_bps: None,
             asked: None,
+            shed: None,
             totals: Totals::default(),
         }
     }
@@ -99,13 +178,18 @@ impl Egress {
     /// Takes a packet of the participant's session `from`.
     pub(crate) fn handle_packet(&mut self, now: Instant, from: SessionId, relayed: Relayed) {
         match relayed.media {
-            Media::Audio => self.handle_sound(from, relayed),
-            Media::Video => self.handle_picture(from, relayed),
+            Media::Audio => self.handle_sound(now, from, relayed),
+            Media::Video if self.video.is_some() => {
+                self.meter.add(now, relayed.packet.payload.len() + OVERHEAD);
+                self.backlog.push(now, from, relayed);
+                self.work(now);
+            }
+            Media::Video => {}
         }
         self.report(now);
     }
 
-    fn handle_sound(&mut self, from: SessionId, relayed: Relayed) {
+    fn handle_sound(&mut self, now: Instant, from: SessionId, relayed: Relayed) {
         let Some(line) = &mut self.audio else { return };
         line.enter(from, &relayed);
         if relayed.packet.payload.is_empty() {
@@ -116,12 +200,85 @@ impl Egress {
             return;
         }
         let packet = line.forward(relayed.packet);
+        let id = line.transport_id();
         self.totals.packets += 1;
-        self.outputs.push_back(Output::Send(packet));
+        self.send(now, id, packet, false);
     }
 
-    fn handle_picture(&mut self, from: SessionId, relayed: Relayed) {
+    /// Lets go what may go.
+    fn work(&mut self, now: Instant) {
+        let estimate = self.bandwidth.estimate_bps(now);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a positive number, far below the limits"
+        )]
+        let whole = estimate.map(|bps| bps as u64);
+        self.estimate_bps = whole;
+        self.pacer.refill(now, estimate, self.meter.bps());
+        while self.outputs.len() < MAX_QUEUED && self.pacer.may_send() && self.pacer.may_repeat() {
+            let Some(sequence) = self.repeats.pop_front() else {
+                break;
+            };
+            self.repeat(now, sequence);
+        }
+        while self.outputs.len() < MAX_QUEUED && self.pacer.may_send() {
+            let Some(waiting) = self.backlog.pop() else {
+                break;
+            };
+            self.handle_picture(now, waiting);
+        }
+        let sending = self.video.as_ref().and_then(Line::sending);
+        if self.backlog.is_overdue(now, sending) {
+            self.shed(now, sending);
+        }
+        self.fill(now, estimate);
+        let waits = !self.backlog.is_empty() || !self.repeats.is_empty();
+        self.release = (waits || self.probe.is_active()).then(|| self.pacer.next(now));
+    }
+
+    /// The path is too thin: pictures are left out up to a keyframe.
+    fn shed(&mut self, now: Instant, sending: Option<u32>) {
+        let (count, has_keyframe) = self.backlog.shed(sending);
+        self.totals.dropped += count;
+        self.totals.shed += u64::from(count > 0);
+        let is_early = self
+            .shed
+            .is_some_and(|shed| now.saturating_duration_since(shed) < SHED_SPACING);
+        if count > 0 && !has_keyframe && !is_early {
+            self.shed = Some(now);
+            self.outputs.push_back(Output::WantKeyframe);
+        }
+    }
+
+    /// Looks for room when the path is known to carry less than there is to send.
+    fn fill(&mut self, now: Instant, estimate: Option<f64>) {
+        let Some(estimate) = estimate else { return };
+        let is_calm = !self.bandwidth.is_congested() && self.bandwidth.lost() < CALM_LOSS;
+        if is_calm && self.probe.want(now, self.wanted_bps(), estimate) {
+            self.bandwidth.begin_probe();
+        }
+        while self.outputs.len() < MAX_QUEUED && self.probe.poll(now) {
+            let Some(line) = &mut self.video else { return };
+            let id = line.transport_id();
+            let Some(packet) = line.pad() else { return };
+            self.totals.padded += 1;
+            self.send(now, id, packet, false);
+        }
+    }
+
+    /// Bits per second that would be sent if the path carried everything.
+    fn wanted_bps(&self) -> f64 {
+        self.meter.bps()
+    }
+
+    fn handle_picture(&mut self, now: Instant, waiting: Waiting) {
+        let Waiting { from, relayed, .. } = waiting;
         let Some(line) = &mut self.video else { return };
+        if waiting.dropped.is_some() && self.gate.is_open() {
+            line.interrupt();
+            self.gate.close(waiting.dropped);
+        }
         if line.enter(from, &relayed) {
             self.gate.close(None);
             self.outputs.push_back(Output::WantKeyframe);
@@ -131,42 +288,53 @@ impl Egress {
             line.leave_out(&packet);
             return;
         }
-        if self.outputs.len() >= MAX_QUEUED {
-            self.totals.dropped += 1;
-            if self.gate.is_open() {
-                line.interrupt();
-                self.gate.close(Some(packet.timestamp));
-                self.outputs.push_back(Output::WantKeyframe);
-            }
-            return;
-        }
         let was_open = self.gate.is_open();
         let (made, through) = self.gate.handle(packet, relayed.config.as_ref());
         if !was_open && let Some(config) = &relayed.config {
             line.choose(config.profile_level());
         }
+        let mut ready = Vec::with_capacity(made.len() + through.len());
         if let Some(first) = through.first().cloned() {
             // Made packets take the numbers before the first, the earliest first.
             let count = u16::try_from(made.len()).unwrap_or(0);
             for (payload, back) in made.into_iter().zip((0..count).rev()) {
                 let mut before = first.clone();
                 before.sequence = first.sequence.wrapping_sub(back);
-                let packet = line.prepend(payload, &before);
-                self.totals.packets += 1;
-                self.outputs.push_back(Output::Send(packet));
+                ready.push(line.prepend(payload, &before));
             }
         }
-        for packet in through {
-            let packet = line.forward(packet);
+        ready.extend(through.into_iter().map(|packet| line.forward(packet)));
+        let id = line.transport_id();
+        for packet in ready {
             self.totals.packets += 1;
-            self.outputs.push_back(Output::Send(packet));
+            self.send(now, id, packet, false);
         }
+    }
+
+    /// Sends a packet with its number in the session.
+    fn send(&mut self, now: Instant, id: Option<u8>, mut packet: Outgoing, is_repeat: bool) {
+        let bytes = packet.payload.len() + OVERHEAD;
+        self.pacer.spend(bytes, is_repeat);
+        self.probe.spend(bytes);
+        let is_probe = self.probe.is_active();
+        packet.transport = id.map(|id| (id, self.bandwidth.sent(now, bytes, is_probe)));
+        self.outputs.push_back(Output::Send(packet));
     }
 
     /// Takes what the subscriber says.
     pub(crate) fn handle_feedback(&mut self, now: Instant, feedback: Feedback) {
         match feedback {
-            Feedback::Nack { ssrc, sequences } => self.repeat(now, ssrc, &sequences),
+            Feedback::Nack { ssrc, sequences } => {
+                if self.video.as_ref().is_some_and(|line| line.ssrc() == ssrc) {
+                    let room = MAX_REPEATS.saturating_sub(self.repeats.len());
+                    self.repeats.extend(sequences.into_iter().take(room));
+                    self.work(now);
+                }
+            }
+            Feedback::Arrivals(arrivals) => {
+                self.bandwidth.handle_arrivals(now, &arrivals);
+                self.work(now);
+            }
             Feedback::Keyframe { ssrc } => {
                 let is_ours = self.video.as_ref().is_some_and(|line| line.ssrc() == ssrc);
                 let is_early = self
@@ -183,18 +351,13 @@ impl Egress {
         }
     }
 
-    fn repeat(&mut self, now: Instant, ssrc: u32, sequences: &[u16]) {
-        let Some(line) = self.video.as_mut().filter(|line| line.ssrc() == ssrc) else {
-            return;
-        };
-        for sequence in sequences {
-            if self.outputs.len() >= MAX_QUEUED {
-                return;
-            }
-            if let Some(packet) = line.repeat(now, *sequence, self.rtt) {
-                self.totals.repeated += 1;
-                self.outputs.push_back(Output::Send(packet));
-            }
+    fn repeat(&mut self, now: Instant, sequence: u16) {
+        let Some(line) = &mut self.video else { return };
+        let id = line.transport_id();
+        let rtt = self.rtt.or(self.bandwidth.rtt());
+        if let Some(packet) = line.repeat(now, sequence, rtt) {
+            self.totals.repeated += 1;
+            self.send(now, id, packet, true);
         }
     }
 
@@ -216,13 +379,17 @@ impl Egress {
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.release.is_some_and(|at| at <= now) {
+            self.work(now);
+        }
         self.report(now);
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let lines = self.video.iter().chain(&self.audio);
-        lines.filter_map(Line::poll_timeout).min()
+        let lines = lines.filter_map(Line::poll_timeout);
+        lines.chain(self.release).min()
     }
 
     /// What to do next.
@@ -234,6 +401,7 @@ impl Egress {
     pub(crate) fn stats(&self, stats: &mut SessionStats) {
         stats.rtt_ms = self.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0);
         stats.sink_drops = self.totals.dropped;
+        stats.estimate_bps = self.estimate_bps;
     }
 
     /// Totals that process-wide counters are fed from.
@@ -250,5 +418,7 @@ impl Egress {
     }
 }
 
+#[cfg(test)]
+mod link_tests;
 #[cfg(test)]
 mod tests;

@@ -50,7 +50,7 @@ impl World {
         let offer = Offer::parse(&offer, Direction::Play).expect("accepted");
         Self {
             now,
-            egress: Egress::new(&offer, Clock::new(now), seed(VIDEO), seed(VIDEO + 2)),
+            egress: Egress::new(&offer, Clock::new(now), seed(VIDEO), seed(VIDEO + 2), 2.5e6),
             sent: Vec::new(),
             wishes: 0,
         }
@@ -167,8 +167,14 @@ fn a_full_queue_drops_up_to_the_next_keyframe() {
     }
     assert!(world.egress.totals().dropped > 0);
     world.drain();
-    assert_eq!(world.wishes, 2);
+    // Sixteen seconds, and one every four.
+    assert!((2..=6).contains(&world.wishes), "{}", world.wishes);
+    // The picture that had begun is sent to its end.
+    world.now += 10 * MS;
+    world.egress.handle_timeout(world.now);
+    world.drain();
     let stuck = world.sent.len();
+    assert_eq!(world.sent[stuck - 1].payload.as_ref(), [0x7c, 0x41, 2]);
     world.picture(&mut ann, false, false);
     assert_eq!(world.sent.len(), stuck, "not decodable");
     world.picture(&mut ann, true, false);

@@ -12,6 +12,7 @@
 
 #[cfg(test)]
 mod client;
+mod feedback;
 mod offer;
 mod outlet;
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use rtc::interceptor::{AttributedPacket, Interceptor, Packet, StreamInfo, TaggedPacket};
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -16,13 +17,14 @@ use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::source_description::{
     SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem,
 };
+use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
 
-use super::Event;
 use super::tap::Shared;
+use super::{Event, feedback};
 use crate::sfu::packet::{Feedback, Outgoing, Report};
 use crate::sfu::sdp::answer::CNAME;
 
@@ -58,6 +60,8 @@ impl Outlet {
             for entry in fir.fir.iter().take(MAX_ENTRIES) {
                 say(Feedback::Keyframe { ssrc: entry.ssrc });
             }
+        } else if let Some(arrivals) = any.downcast_ref::<TransportLayerCc>() {
+            say(Feedback::Arrivals(feedback::arrivals(arrivals)));
         } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
             self.hear_reception(&report.reports);
         } else if let Some(report) = any.downcast_ref::<SenderReport>() {
@@ -80,16 +84,21 @@ impl Outlet {
 
 /// A packet in the engine's terms.
 pub(super) fn rtp(packet: Outgoing) -> Packet {
+    let mut header = rtc::rtp::Header {
+        version: 2,
+        marker: packet.marker,
+        payload_type: packet.payload_type,
+        sequence_number: packet.sequence,
+        timestamp: packet.timestamp,
+        ssrc: packet.ssrc,
+        ..rtc::rtp::Header::default()
+    };
+    if let Some((id, number)) = packet.transport {
+        // The id has been checked with the offer; without the number the packet would be of use still.
+        let _ = header.set_extension(id, Bytes::copy_from_slice(&number.to_be_bytes()));
+    }
     Packet::Rtp(rtc::rtp::Packet {
-        header: rtc::rtp::Header {
-            version: 2,
-            marker: packet.marker,
-            payload_type: packet.payload_type,
-            sequence_number: packet.sequence,
-            timestamp: packet.timestamp,
-            ssrc: packet.ssrc,
-            ..rtc::rtp::Header::default()
-        },
+        header,
         payload: packet.payload,
     })
 }
@@ -101,7 +110,7 @@ pub(super) fn rtcp(report: Report) -> Packet {
             source: report.ssrc,
             items: vec![SourceDescriptionItem {
                 sdes_type: SdesType::SdesCname,
-                text: bytes::Bytes::from_static(CNAME.as_bytes()),
+                text: Bytes::from_static(CNAME.as_bytes()),
             }],
         }],
     };

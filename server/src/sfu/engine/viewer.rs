@@ -125,7 +125,12 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Recorder {
         let mut ear = self.0.lock().expect("one thread");
         match &msg.message.packet {
             Packet::Rtp(rtp) => {
-                assert!(rtp.header.extensions.is_empty(), "no extensions");
+                let mut extensions = rtp.header.extensions.iter();
+                let transport = extensions.next().map(|extension| {
+                    let number = extension.payload.as_ref().try_into().expect("two bytes");
+                    (extension.id, u16::from_be_bytes(number))
+                });
+                assert_eq!(extensions.next(), None, "no other extensions");
                 let packet = Outgoing {
                     ssrc: rtp.header.ssrc,
                     payload_type: rtp.header.payload_type,
@@ -133,6 +138,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Recorder {
                     timestamp: rtp.header.timestamp,
                     marker: rtp.header.marker,
                     payload: rtp.payload.clone(),
+                    transport,
                 };
                 ear.seen.packets.push((msg.now, packet));
             }

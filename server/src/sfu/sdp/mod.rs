@@ -7,7 +7,7 @@
 //! other section (data channels, second cameras) is answered as rejected. Simulcast and FEC are not taken up: the sender
 //! falls back to one plain stream. A publisher must send a picture; without an audio section the programme has silence.
 //! A subscriber may leave out either, but what is asked for must be possible. Header extensions are the publisher's:
-//! forwarded packets have none.
+//! forwarded packets have none but a number of ours, where the subscriber reports on it.
 
 pub(crate) mod answer;
 pub(crate) mod fragment;

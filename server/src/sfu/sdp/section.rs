@@ -162,9 +162,6 @@ fn take(
             }
         }
         for codec in &mut codecs {
-            codec
-                .feedback
-                .retain(|feedback| *feedback != "transport-cc");
             codec.is_google = false;
         }
     }
@@ -175,13 +172,18 @@ fn take(
         .filter_map(base64)
         .map(Bytes::from)
         .collect();
+    let mut extensions = extensions(block);
+    if direction == Direction::Play {
+        // Numbers are sent to those who report on them, and nothing else.
+        let reports = |codec: &Codec| codec.feedback.contains(&"transport-cc");
+        let is_used =
+            |extension| extension == Extension::TransportSequence && codecs.iter().any(reports);
+        extensions.retain(|(_, extension)| is_used(*extension));
+    }
     Ok((!codecs.is_empty()).then(|| Taken {
         media,
         codecs,
-        extensions: match direction {
-            Direction::Publish => extensions(block),
-            Direction::Play => Vec::new(),
-        },
+        extensions,
         parameter_sets,
         reduced_size: block.attribute("rtcp-rsize").is_some(),
     }))

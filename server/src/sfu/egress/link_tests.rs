@@ -1,0 +1,469 @@
+//! One subscriber behind a simulated link: a rate, a queue, a delay and seeded losses, on virtual time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use media::Clock;
+use uuid::Uuid;
+
+use super::{Egress, OVERHEAD, Output, Seed};
+use crate::sfu::ingress_clock::Media;
+use crate::sfu::packet::{Arrivals, Feedback, Outgoing, Relayed, RtpPacket};
+use crate::sfu::sdp::{Direction, Offer};
+use crate::sfu::types::SessionId;
+
+const MS: Duration = Duration::from_millis(1);
+const CHROMIUM: &str = include_str!("../sdp/offers/chromium.sdp");
+const VIDEO: u32 = 100;
+const RTX: u32 = 101;
+const AUDIO: u32 = 102;
+const PAYLOAD: usize = 1_100;
+
+/// A link and the subscriber behind it.
+struct Link {
+    bps: f64,
+    /// What waits before it is dropped.
+    queue_ms: f64,
+    delay_ms: u32,
+    loss_percent: u64,
+    reports: bool,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            bps: f64::INFINITY,
+            queue_ms: 300.0,
+            delay_ms: 25,
+            loss_percent: 0,
+            reports: true,
+        }
+    }
+}
+
+/// A picture as the subscriber has it.
+#[derive(Default)]
+struct Picture {
+    first: Option<u16>,
+    last: Option<u16>,
+    packets: BTreeSet<u16>,
+    idr: bool,
+    /// When the last packet came, and when it was made.
+    at_ms: u32,
+    made_ms: u32,
+}
+
+struct World {
+    start: Instant,
+    ms: u32,
+    link: Link,
+    egress: Egress,
+    /// When the link has sent everything that waits, in ms.
+    busy: f64,
+    wire: BTreeMap<(u32, u64), (u32, Outgoing)>,
+    count: u64,
+    random: u64,
+    sequences: [u16; 2],
+    numbers: BTreeMap<u16, Option<i64>>,
+    next_number: u16,
+    newest: Option<u16>,
+    got: BTreeSet<u16>,
+    asked: BTreeMap<u16, u32>,
+    pictures: BTreeMap<u32, Picture>,
+    sound_delays: Vec<u32>,
+    sounds: u32,
+    lost: u32,
+    wishes: u32,
+    most_per_ms: usize,
+    feedback: Vec<(u32, Feedback)>,
+    kilobits: u32,
+    idr_factor: u32,
+}
+
+impl World {
+    fn new(link: Link) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "any origin will do in a test")]
+        let start = Instant::now();
+        let offer = CHROMIUM.replace("a=sendonly", "a=recvonly");
+        let offer = Offer::parse(&offer, Direction::Play).expect("accepted");
+        let seed = |ssrc| Seed {
+            ssrc,
+            rtx_ssrc: ssrc + 1,
+            sequence: 65_000,
+            timestamp: 0,
+        };
+        let clock = Clock::new(start);
+        Self {
+            start,
+            ms: 0,
+            link,
+            egress: Egress::new(&offer, clock, seed(VIDEO), seed(AUDIO), 2.5e6),
+            busy: 0.0,
+            wire: BTreeMap::new(),
+            count: 0,
+            random: 0x9e37_79b9_7f4a_7c15,
+            sequences: [0; 2],
+            numbers: BTreeMap::new(),
+            next_number: 0,
+            newest: None,
+            got: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            pictures: BTreeMap::new(),
+            sound_delays: Vec::new(),
+            sounds: 0,
+            lost: 0,
+            wishes: 0,
+            most_per_ms: 0,
+            feedback: Vec::new(),
+            kilobits: 2_500,
+            idr_factor: 5,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.start + MS * self.ms
+    }
+
+    fn packet(&mut self, media: Media, timestamp: u32, marker: bool, payload: Vec<u8>) {
+        let [video, audio] = &mut self.sequences;
+        let sequence = match media {
+            Media::Video => video,
+            Media::Audio => audio,
+        };
+        *sequence = sequence.wrapping_add(1);
+        let packet = RtpPacket {
+            sequence: *sequence,
+            timestamp,
+            marker,
+            payload: Bytes::from(payload),
+            arrived: self.now(),
+            repaired: false,
+        };
+        let relayed = Relayed {
+            media,
+            ssrc: 7,
+            packet,
+            captured: None,
+            config: None,
+        };
+        let from = SessionId(Uuid::from_u128(1));
+        self.egress.handle_packet(self.now(), from, relayed);
+    }
+
+    /// 25 pictures and 50 sounds a second, a keyframe every two seconds; the time they were made is in the payload.
+    fn publish(&mut self) {
+        let made = self.ms.to_be_bytes();
+        if self.ms.is_multiple_of(20) {
+            let mut sound = made.to_vec();
+            sound.resize(160, 0);
+            self.packet(Media::Audio, self.ms * 48, false, sound);
+        }
+        if !self.ms.is_multiple_of(40) {
+            return;
+        }
+        let idr = self.ms % 2_000 == 40;
+        let ordinary = self.kilobits * 1_000 / 8 / 25;
+        let bytes = ordinary * if idr { self.idr_factor } else { 1 };
+        let count = (bytes as usize).div_ceil(PAYLOAD).max(2);
+        let kind = if idr { 5 } else { 1 };
+        for at in 0..count {
+            let flags = match at {
+                0 => 0x80,
+                at if at + 1 == count => 0x40,
+                _ => 0,
+            };
+            let mut payload = vec![0x7c, kind | flags, 0x88];
+            payload.extend(made);
+            payload.resize(PAYLOAD, 0);
+            self.packet(Media::Video, self.ms * 90, at + 1 == count, payload);
+        }
+    }
+
+    fn chance(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % 100
+    }
+
+    /// What the egress gives goes onto the link.
+    fn transmit(&mut self) {
+        let mut sent = 0;
+        while let Some(output) = self.egress.poll_output() {
+            let packet = match output {
+                Output::Send(packet) => packet,
+                Output::WantKeyframe => {
+                    self.wishes += 1;
+                    continue;
+                }
+                Output::Report(_) => continue,
+            };
+            sent += usize::from(packet.ssrc != AUDIO);
+            let at = f64::from(self.ms);
+            let bits =
+                f64::from(u32::try_from((packet.payload.len() + OVERHEAD) * 8).expect("small"));
+            let is_full = self.busy - at > self.link.queue_ms;
+            if is_full || self.chance() < self.link.loss_percent {
+                self.lost += u32::from(packet.ssrc != AUDIO);
+                continue;
+            }
+            self.busy = self.busy.max(at) + bits * 1_000.0 / self.link.bps;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a test"
+            )]
+            let arrives = self.busy.ceil() as u32 + self.link.delay_ms;
+            self.count += 1;
+            self.wire.insert((arrives, self.count), (self.ms, packet));
+        }
+        self.most_per_ms = self.most_per_ms.max(sent);
+    }
+
+    fn receive(&mut self) {
+        while let Some(entry) = self.wire.first_entry().filter(|e| e.key().0 <= self.ms) {
+            let (_, packet) = entry.remove();
+            let (_, number) = packet.transport.expect("numbered");
+            self.numbers
+                .insert(number, Some(i64::from(self.ms) * 1_000));
+            let (sequence, body) = match packet.ssrc {
+                AUDIO => {
+                    let made = packet.payload[..4].try_into().expect("four");
+                    self.sound_delays.push(self.ms - u32::from_be_bytes(made));
+                    self.sounds += 1;
+                    continue;
+                }
+                RTX => {
+                    let original = packet.payload[..2].try_into().expect("two");
+                    (u16::from_be_bytes(original), packet.payload.slice(2..))
+                }
+                _ => (packet.sequence, packet.payload.clone()),
+            };
+            if !self.got.insert(sequence) {
+                continue;
+            }
+            self.note_holes(sequence);
+            let picture = self.pictures.entry(packet.timestamp).or_default();
+            picture.packets.insert(sequence);
+            picture.at_ms = self.ms;
+            picture.made_ms = u32::from_be_bytes(body[3..7].try_into().expect("four"));
+            picture.idr |= body[1] & 0x1f == 5;
+            if body[1] & 0x80 != 0 {
+                picture.first = Some(sequence);
+            }
+            if packet.marker {
+                picture.last = Some(sequence);
+            }
+        }
+    }
+
+    fn note_holes(&mut self, sequence: u16) {
+        let newest = *self.newest.get_or_insert(sequence);
+        let ahead = sequence.wrapping_sub(newest).cast_signed();
+        for n in 1..ahead.max(1) {
+            let missing = newest.wrapping_add(n.cast_unsigned());
+            self.asked.insert(missing, self.ms + 10);
+        }
+        if ahead > 0 {
+            self.newest = Some(sequence);
+        }
+        self.asked.remove(&sequence);
+    }
+
+    /// Feedback every 100 ms, requests for repetition every 10 ms.
+    fn report(&mut self) {
+        if self.ms.is_multiple_of(10) {
+            let due = self.asked.iter_mut().filter(|(_, at)| **at <= self.ms);
+            let mut sequences = Vec::new();
+            for (sequence, at) in due {
+                *at = self.ms + 80;
+                sequences.push(*sequence);
+            }
+            if !sequences.is_empty() {
+                let nack = Feedback::Nack {
+                    ssrc: VIDEO,
+                    sequences,
+                };
+                self.feedback.push((self.ms + self.link.delay_ms, nack));
+            }
+        }
+        if self.link.reports && self.ms.is_multiple_of(100) && !self.numbers.is_empty() {
+            let first = self.next_number;
+            let ahead = |number: &u16| number.wrapping_sub(first).cast_signed();
+            let last = *self.numbers.keys().max_by_key(|n| ahead(n)).expect("some");
+            let mut packets = Vec::new();
+            if ahead(&last) >= 0 {
+                for n in 0..=last.wrapping_sub(first) {
+                    let number = first.wrapping_add(n);
+                    packets.push((number, self.numbers.get(&number).copied().flatten()));
+                }
+                self.next_number = last.wrapping_add(1);
+            }
+            self.numbers.clear();
+            let arrivals = Feedback::Arrivals(Arrivals { packets });
+            self.feedback.push((self.ms + self.link.delay_ms, arrivals));
+        }
+        let (due, later) = std::mem::take(&mut self.feedback)
+            .into_iter()
+            .partition(|(at, _)| *at <= self.ms);
+        self.feedback = later;
+        let due: Vec<(u32, Feedback)> = due;
+        for (_, feedback) in due {
+            self.egress.handle_feedback(self.now(), feedback);
+        }
+    }
+
+    fn run(&mut self, seconds: u32) {
+        for _ in 0..seconds * 1_000 {
+            self.ms += 1;
+            self.publish();
+            let now = self.now();
+            if self.egress.poll_timeout().is_some_and(|at| at <= now) {
+                self.egress.handle_timeout(now);
+            }
+            self.transmit();
+            self.receive();
+            self.report();
+        }
+    }
+
+    fn estimate_kbps(&self) -> f64 {
+        let now = self.now();
+        self.egress.bandwidth.estimate_bps(now).expect("known") / 1_000.0
+    }
+
+    /// Pictures made from `from` on that came whole and can be decoded: times of making and of arrival, in ms.
+    fn shown(&self, from: u32) -> Vec<(u32, u32)> {
+        let mut next = None;
+        let mut shown = Vec::new();
+        for picture in self.pictures.values() {
+            let (Some(first), Some(last)) = (picture.first, picture.last) else {
+                next = None;
+                continue;
+            };
+            let count = usize::from(last.wrapping_sub(first)) + 1;
+            let is_whole = picture.packets.len() == count;
+            if is_whole && (picture.idr || next == Some(first)) {
+                next = Some(last.wrapping_add(1));
+                if picture.made_ms >= from {
+                    shown.push((picture.made_ms, picture.at_ms));
+                }
+            } else {
+                next = None;
+            }
+        }
+        shown
+    }
+
+    fn sound_p95(&mut self) -> u32 {
+        self.sound_delays.sort_unstable();
+        self.sound_delays[self.sound_delays.len() * 95 / 100]
+    }
+}
+
+#[test]
+fn a_wide_path_gets_everything_and_keyframes_are_spread() {
+    let mut world = World::new(Link {
+        bps: 50e6,
+        ..Link::default()
+    });
+    world.run(20);
+    let shown = world.shown(1_000);
+    assert!(shown.len() >= 19 * 25 - 3, "{}", shown.len());
+    let latest = shown
+        .iter()
+        .map(|(made, at)| at - made)
+        .max()
+        .expect("some");
+    assert!(latest < 25 + 150, "{latest} ms");
+    let totals = world.egress.totals();
+    assert_eq!((totals.repeated, totals.shed), (0, 0));
+    // A keyframe has 57 packets.
+    assert!(world.most_per_ms < 35, "{} at once", world.most_per_ms);
+    assert!(world.estimate_kbps() > 2_500.0);
+}
+
+#[test]
+fn without_reports_nobody_is_slowed_down() {
+    let mut world = World::new(Link {
+        bps: 20e6,
+        reports: false,
+        ..Link::default()
+    });
+    world.kilobits = 8_000;
+    world.run(10);
+    assert_eq!(world.egress.bandwidth.estimate_bps(world.now()), None);
+    let shown = world.shown(0);
+    assert!(shown.len() >= 9 * 25, "{}", shown.len());
+    assert_eq!(world.egress.totals().shed, 0);
+}
+
+#[test]
+fn losses_are_repaired_and_not_taken_for_congestion() {
+    for (loss_percent, delay_ms) in [(1, 10), (3, 25), (5, 25), (5, 75)] {
+        let mut world = World::new(Link {
+            bps: 20e6,
+            loss_percent,
+            delay_ms,
+            ..Link::default()
+        });
+        world.run(20);
+        let shown = world.shown(1_000);
+        let (lost, repeats) = (world.lost, world.egress.totals().repeated);
+        assert!(shown.len() >= 19 * 25 - 12, "{} shown", shown.len());
+        assert!(
+            repeats * 2 <= u64::from(lost) * 3,
+            "{repeats} for {lost} at {loss_percent} %"
+        );
+        assert_eq!(world.egress.totals().shed, 0);
+        assert!(world.estimate_kbps() > 2_500.0);
+    }
+}
+
+#[test]
+fn a_path_that_is_too_thin_keeps_its_sound_and_shows_whole_pictures() {
+    for bps in [1e6, 5e5] {
+        let mut world = World::new(Link {
+            bps,
+            ..Link::default()
+        });
+        world.run(5);
+        world.sound_delays.clear();
+        let before = world.sounds;
+        world.run(40);
+        let shown = world.shown(5_000);
+        let sounds = world.sounds - before;
+        let latest = shown.iter().map(|(made, at)| at - made).max().unwrap_or(0);
+        let p95 = world.sound_p95();
+        assert!(sounds >= 40 * 50 * 98 / 100, "{sounds}");
+        assert!(p95 < 350, "{p95} ms");
+        // Every keyframe, or nearly.
+        assert!(shown.len() >= 16, "{}", shown.len());
+        assert!(latest < 3_000, "{latest} ms");
+        let share = world.estimate_kbps() * 1_000.0 / bps;
+        assert!((0.4..1.3).contains(&share), "{share}");
+        assert!(world.wishes <= 14, "{} keyframes asked for", world.wishes);
+    }
+}
+
+#[test]
+fn a_path_that_recovers_is_used_again() {
+    let mut world = World::new(Link::default());
+    world.link.bps = 10e6;
+    world.run(10);
+    world.link.bps = 8e5;
+    world.run(15);
+    let thin = world.estimate_kbps();
+    world.link.bps = 10e6;
+    world.run(25);
+    let wide = world.estimate_kbps();
+    assert!(thin < 1_100.0, "{thin}");
+    assert!(wide > 2_500.0, "{wide}");
+    let shown = world.shown(40_000);
+    assert!(
+        shown.len() >= 10 * 25 - 5,
+        "{} of the last 10 s",
+        shown.len()
+    );
+}
