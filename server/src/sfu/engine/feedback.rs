@@ -57,7 +57,7 @@ mod tests {
     fn wire(base: u16, count: u16, reference: u32, body: &[u8]) -> Bytes {
         let mut out = BytesMut::new();
         let mut padded = body.to_vec();
-        while padded.len() % 4 != 0 {
+        while !padded.len().is_multiple_of(4) {
             padded.push(0);
         }
         let words = u16::try_from((16 + padded.len()) / 4).expect("short");
