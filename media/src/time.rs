@@ -41,6 +41,18 @@ impl Rate {
     }
 }
 
+/// The value that is `wrapped` modulo 2³² and nearest to `near`: how the 32-bit timestamps of RTP and RTMP go on for ever.
+/// Of two that are as near, the earlier.
+#[must_use]
+pub fn unwrap_u32(near: Option<i64>, wrapped: u32) -> i64 {
+    let Some(near) = near else {
+        return i64::from(wrapped);
+    };
+    let [.., a, b, c, d] = near.to_be_bytes();
+    let ahead = wrapped.wrapping_sub(u32::from_be_bytes([a, b, c, d]));
+    near.saturating_add(i64::from(ahead.cast_signed()))
+}
+
 /// A point (or a distance) in time: `ticks / rate` seconds.
 ///
 /// Equality and order are by value: 1 s at 1 kHz equals 1 s at 90 kHz.
@@ -221,6 +233,13 @@ mod tests {
             let clock = Clock::new(origin);
             let at = Timestamp::from_nanos(nanos);
             prop_assert_eq!(clock.timestamp(clock.instant(at)), at);
+        }
+
+        #[test]
+        fn time_that_wraps_goes_on(near in any::<i64>(), step in -(1i64 << 31)..1 << 31) {
+            let next = near.saturating_add(step);
+            let [.., a, b, c, d] = next.to_be_bytes();
+            prop_assert_eq!(unwrap_u32(Some(near), u32::from_be_bytes([a, b, c, d])), next);
         }
 
         #[test]

@@ -468,6 +468,13 @@ impl AudioInput {
             self.scratch.clear();
             let length = usize::try_from(next.samples).unwrap_or_default();
             let _ = self.decoder.conceal(length, &mut self.scratch);
+        } else if self.scratch.len() as i64 == 2 * next.samples {
+            // Spectral band replication that began later: the time is right without what it adds.
+            let (pairs, _) = self.scratch.as_chunks::<2>();
+            let halved = pairs
+                .iter()
+                .map(|[a, b]| [0, 1].map(|at| f32::midpoint(a[at], b[at])));
+            self.scratch = halved.collect();
         }
         self.append(next.samples);
     }

@@ -136,6 +136,10 @@ impl Run {
         let keep_from = self.whole - samples;
         let count = usize::try_from(keep_from - self.base).unwrap_or_default();
         let count = count.min(self.pcm.len());
+        // What is kept is moved, so that is worth doing only when as much can go.
+        if count.saturating_mul(2) < self.pcm.len() {
+            return;
+        }
         self.pcm.drain(..count);
         self.base += i64::try_from(count).unwrap_or_default();
     }

@@ -16,12 +16,33 @@ use crate::audio::input::{AudioInput, Coding, Counters};
 /// Shortest time between two requests for a keyframe.
 pub(super) const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Above this rate, nobody sends spectral band replication without saying so.
+const MAX_IMPLICIT_SBR_HZ: u32 = 24_000;
+
 /// Sound in one coding.
 #[derive(Debug)]
 struct Line {
     audio: AudioInput,
     /// It comes as AAC, configured like this.
     aac: Option<aac::Config>,
+}
+
+/// How AAC that begins with this unit comes out. Spectral band replication doubles the rate, and the samples of a unit
+/// with it; at low rates it may be there without being signalled (ISO/IEC 14496-3 §1.6.5.3).
+fn coding_of(config: &aac::Config, unit: &[u8], codecs: &dyn Codecs) -> (Coding, Rate) {
+    let (core_hz, samples) = (config.sample_rate_hz, config.frame_samples);
+    let doubles = match config.sbr_rate_hz {
+        Some(rate_hz) => rate_hz > core_hz,
+        None if core_hz > MAX_IMPLICIT_SBR_HZ => false,
+        None => {
+            let found = codecs.aac_samples(config, unit).unwrap_or_default();
+            u32::try_from(found) == Ok(samples.saturating_mul(2))
+        }
+    };
+    let factor = if doubles { 2 } else { 1 };
+    let rate = Rate::new(core_hz.saturating_mul(factor)).unwrap_or(Rate::AUDIO);
+    let unit_samples = samples.saturating_mul(factor).into();
+    (Coding::Aac { unit_samples }, rate)
 }
 
 /// An attached source, or one that is gone but whose last units still wait for their time.
@@ -75,7 +96,7 @@ impl Source {
         pts_ns: i64,
         codecs: &dyn Codecs,
     ) -> Result<u64, Error> {
-        let (coding, rate) = match &unit.track.config {
+        let config = match &unit.track.config {
             Config::H264(_) => {
                 return Ok(self.push_picture(Picture {
                     dts_ns,
@@ -83,19 +104,8 @@ impl Source {
                     unit,
                 }));
             }
-            Config::Opus(_) => (Coding::Opus, Rate::AUDIO),
-            Config::Aac(config) => {
-                let rate_hz = config.sbr_rate_hz.unwrap_or(config.sample_rate_hz);
-                // Spectral band replication doubles the rate, and the samples of a unit with it.
-                let factor = rate_hz.checked_div(config.sample_rate_hz).unwrap_or(1);
-                let unit_samples = config.frame_samples.saturating_mul(factor).into();
-                let rate = Rate::new(rate_hz).unwrap_or(Rate::AUDIO);
-                (Coding::Aac { unit_samples }, rate)
-            }
-        };
-        let config = match &unit.track.config {
+            Config::Opus(_) => None,
             Config::Aac(config) => Some(config),
-            Config::H264(_) | Config::Opus(_) => None,
         };
         let known = |line: &Option<Line>| {
             let line = line.as_ref();
@@ -108,9 +118,12 @@ impl Source {
             _ => &mut self.coming,
         };
         if !known(line) {
-            let decoder = match config {
-                Some(config) => codecs.aac_decoder(config)?,
-                None => codecs.opus_decoder()?,
+            let (decoder, coding, rate) = match config {
+                Some(config) => {
+                    let (coding, rate) = coding_of(config, &unit.data, codecs);
+                    (codecs.aac_decoder(config)?, coding, rate)
+                }
+                None => (codecs.opus_decoder()?, Coding::Opus, Rate::AUDIO),
             };
             let audio = AudioInput::new(decoder, coding, rate, self.bus_rate);
             let aac = config.cloned();

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, ensure};
 use e2e::run::anchor::Anchor;
-use e2e::run::browser::Browser;
+use e2e::run::browser::{Browser, Report};
 use serde_json::Value;
 
 /// Small and slow pictures: four browsers and a mixer share two cores.
@@ -16,10 +16,7 @@ const MORE: usize = 9;
 #[tokio::test]
 async fn a_producer_takes_the_show_to_collab_and_back() -> anyhow::Result<()> {
     let anchor = Anchor::start().await?;
-    let studio = |who: &str| anchor.url(&format!("{STUDIO}&{who}"));
-    let host = studio("role=host&participant=ann&sound=tone&stereo=1");
-    let host = Browser::publish(&host).await?;
-    let guest = Browser::publish(&studio("role=guest&participant=bob&sound=silence")).await?;
+    let (host, guest) = host_and_guest(&anchor).await?;
 
     let console = anchor.url("/#/channels/demo");
     let mut viewer = Browser::watch(&anchor.url("/watch/demo"), "flv", SECONDS)?;
@@ -48,10 +45,7 @@ async fn a_producer_takes_the_show_to_collab_and_back() -> anyhow::Result<()> {
     for (browser, other) in [(&host, "bob"), (&guest, "ann")] {
         sees(browser, other)?;
     }
-    let log = || format!("{:?}\n{}", report.events, viewer.log().join("\n"));
-    assert_eq!(report.stalls(), 0, "stalls, {}", log());
-    assert!((report.pace() - 1.0).abs() < 0.02, "pace {}", report.pace());
-    assert!(report.sound.gaps.is_empty(), "{:?}", report.sound);
+    noticed_nothing(&report, &viewer.log());
     guest.stop().await?;
     host.stop().await
 }
@@ -60,10 +54,7 @@ async fn a_producer_takes_the_show_to_collab_and_back() -> anyhow::Result<()> {
 #[tokio::test]
 async fn an_hls_viewer_of_a_show_of_browsers_notices_no_switch() -> anyhow::Result<()> {
     let anchor = Anchor::start().await?;
-    let studio = |who: &str| anchor.url(&format!("{STUDIO}&{who}"));
-    let host = studio("role=host&participant=ann&sound=tone&stereo=1");
-    let host = Browser::publish(&host).await?;
-    let guest = Browser::publish(&studio("role=guest&participant=bob&sound=silence")).await?;
+    let (host, guest) = host_and_guest(&anchor).await?;
     let mut viewer = Browser::watch(&anchor.url("/watch/demo"), "hls", SECONDS)?;
     viewer.playing().await?;
     let mut pace = tokio::time::interval(std::time::Duration::from_millis(1_500));
@@ -75,12 +66,28 @@ async fn an_hls_viewer_of_a_show_of_browsers_notices_no_switch() -> anyhow::Resu
         }
     }
     let report = viewer.report(SECONDS).await?;
-    let log = || format!("{:?}\n{}", report.events, viewer.log().join("\n"));
-    assert_eq!(report.stalls(), 0, "stalls, {}", log());
-    assert!((report.pace() - 1.0).abs() < 0.02, "pace {}", report.pace());
-    assert!(report.sound.gaps.is_empty(), "{:?}", report.sound);
+    noticed_nothing(&report, &viewer.log());
     guest.stop().await?;
     host.stop().await
+}
+
+/// Ann with a tone, Bob without a sound.
+async fn host_and_guest(anchor: &Anchor) -> anyhow::Result<(Browser, Browser)> {
+    let studio = |who: &str| anchor.url(&format!("{STUDIO}&{who}"));
+    let host = studio("role=host&participant=ann&sound=tone&stereo=1");
+    let guest = studio("role=guest&participant=bob&sound=silence");
+    Ok((
+        Browser::publish(&host).await?,
+        Browser::publish(&guest).await?,
+    ))
+}
+
+/// No stall, no gap, and the time of a clock.
+fn noticed_nothing(report: &Report, log: &[String]) {
+    let log = format!("{:?}\n{}", report.events, log.join("\n"));
+    assert_eq!(report.stalls(), 0, "stalls, {log}");
+    assert!((report.pace() - 1.0).abs() < 0.02, "pace {}", report.pace());
+    assert!(report.sound.gaps.is_empty(), "{:?}", report.sound);
 }
 
 /// The page shows the other's picture, and it moves.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{AudioBody, Tag, TagKind, VideoBody};
+use crate::time::unwrap_u32;
 use crate::{AccessUnit, Config, Error, Rate, Timestamp, Track, TrackId, aac, h264};
 
 /// Turns access units of one audio and one video track into tags.
@@ -102,7 +103,8 @@ impl Demuxer {
     /// # Errors
     /// Whatever the body or the configuration parser finds.
     pub fn push(&mut self, tag: &Tag) -> Result<Option<AccessUnit>, Error> {
-        let dts_ms = self.unwrap(tag.timestamp_ms);
+        let dts_ms = unwrap_u32(self.last_ms, tag.timestamp_ms);
+        self.last_ms = Some(dts_ms);
         match tag.kind {
             TagKind::Script => Ok(None),
             TagKind::Video => match VideoBody::parse(&tag.body)? {
@@ -130,18 +132,6 @@ impl Demuxer {
                 AudioBody::Aac(data) => Ok(unit(self.audio.as_ref(), dts_ms, dts_ms, true, data)),
             },
         }
-    }
-
-    fn unwrap(&mut self, timestamp_ms: u32) -> i64 {
-        let unwrapped = match self.last_ms {
-            None => i64::from(timestamp_ms),
-            Some(last) => {
-                let low = u32::try_from(last.rem_euclid(1 << 32)).unwrap_or_default();
-                last + i64::from(timestamp_ms.wrapping_sub(low).cast_signed())
-            }
-        };
-        self.last_ms = Some(unwrapped);
-        unwrapped
     }
 }
 

@@ -8,6 +8,8 @@
 
 use std::time::Instant;
 
+use media::time::unwrap_u32;
+
 /// Where a restarted publisher continues after the newest tag: about one picture.
 const REBASE_STEP_MS: i64 = 40;
 /// A returning publisher may start this much before the newest tag of the other track and still "carry on".
@@ -64,7 +66,7 @@ impl Timeline {
         let near = self
             .raw_ms
             .or_else(|| newest.map(|newest| newest - self.offset_ms));
-        let raw = near.map_or(i64::from(timestamp_ms), |near| unwrap(near, timestamp_ms));
+        let raw = unwrap_u32(near, timestamp_ms);
         let mut rebased = false;
         if let Some(newest) = newest {
             let ahead = raw + self.offset_ms - newest;
@@ -100,12 +102,6 @@ impl Timeline {
             .map(|last| now.saturating_duration_since(last).as_millis());
         i64::try_from(elapsed.unwrap_or_default()).unwrap_or(i64::MAX / 4)
     }
-}
-
-/// The value that is `timestamp_ms` modulo 2³² and nearest to `near`.
-fn unwrap(near: i64, timestamp_ms: u32) -> i64 {
-    let low = u32::try_from(near.rem_euclid(1 << 32)).unwrap_or_default();
-    near + i64::from(timestamp_ms.wrapping_sub(low).cast_signed())
 }
 
 #[cfg(test)]

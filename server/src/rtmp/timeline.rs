@@ -13,6 +13,8 @@
 //! - A *break* of the sender's timeline sets it anew too: time that steps back by more than a second, that is
 //!   [`MAX_LEAD_NS`] ahead of its arrival or [`MAX_LATE_NS`] behind it.
 
+use media::time::unwrap_u32;
+
 use crate::sfu::WindowedMinimum;
 
 /// How long units wait before the first capture time is given.
@@ -91,7 +93,8 @@ impl Timeline {
 
     /// Takes a timestamp that arrived at `now_ns` on the anchor's clock; gives it unwrapped, and what it changes.
     pub(super) fn note(&mut self, now_ns: i64, media: Media, timestamp_ms: u32) -> (i64, Change) {
-        let ms = self.unwrap(timestamp_ms);
+        let ms = unwrap_u32(self.newest_ms, timestamp_ms);
+        self.newest_ms = Some(ms);
         let track = match media {
             Media::Video => &mut self.video_ms,
             Media::Audio => &mut self.audio_ms,
@@ -193,18 +196,6 @@ impl Timeline {
             let most = passed.min(1_000).saturating_mul(SLEW_PPM);
             self.offset_ns = Some(offset.saturating_add(error.clamp(-most, most)));
         }
-    }
-
-    fn unwrap(&mut self, timestamp_ms: u32) -> i64 {
-        let unwrapped = match self.newest_ms {
-            None => i64::from(timestamp_ms),
-            Some(newest) => {
-                let low = u32::try_from(newest.rem_euclid(1 << 32)).unwrap_or_default();
-                newest.saturating_add(i64::from(timestamp_ms.wrapping_sub(low).cast_signed()))
-            }
-        };
-        self.newest_ms = Some(unwrapped);
-        unwrapped
     }
 }
 

@@ -93,6 +93,13 @@ pub(crate) trait Codecs: Debug + Send {
     /// A decoder of AAC to stereo, at the rate of the stream; mono comes out on both sides.
     fn aac_decoder(&self, config: &Config) -> Result<Box<dyn Decode>, Error>;
 
+    /// How many samples per channel come out of this unit, by a decoder that has seen no other.
+    fn aac_samples(&self, config: &Config, unit: &[u8]) -> Result<usize, Error> {
+        let mut samples = Vec::new();
+        self.aac_decoder(config)?.decode(unit, &mut samples)?;
+        Ok(samples.len())
+    }
+
     /// An encoder of Opus, 48 kHz stereo.
     fn opus_encoder(&self, bitrate_bps: u32) -> Result<Box<dyn EncodePacket>, Error>;
 }

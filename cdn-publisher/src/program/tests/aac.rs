@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fdk_aac::enc::{AudioObjectType, BitRate, ChannelMode, Encoder, EncoderParams, Transport};
 use media::{Config as Codec, Rate, Track, TrackId, aac};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -386,4 +387,77 @@ fn a_configuration_that_changes_in_the_middle_loses_nothing() {
         "{} samples of silence",
         stats.audio.silence_inserted_samples
     );
+}
+
+/// A second of HE-AAC at 24 kHz and 48 kHz, announced as such or as plain AAC-LC at 24 kHz.
+fn high_efficiency(seconds: usize, announced: bool) -> Host {
+    let rate_hz = 48_000;
+    let encoder = Encoder::new(EncoderParams {
+        bit_rate: BitRate::Cbr(48_000),
+        sample_rate: rate_hz,
+        transport: Transport::Adts,
+        channels: ChannelMode::Stereo,
+        audio_object_type: AudioObjectType::Mpeg4HeAac,
+    })
+    .unwrap();
+    let pcm: Vec<i16> = sound(seconds, rate_hz)
+        .iter()
+        .flatten()
+        .map(|value| *value as i16)
+        .collect();
+    let mut out = vec![0; 8_192];
+    let mut units = Vec::new();
+    for block in pcm.chunks_exact(2 * 2 * UNIT_SAMPLES) {
+        let info = encoder.encode(block, &mut out).unwrap();
+        assert_eq!(info.input_consumed, block.len());
+        // Behind the header of ADTS, which is 7 bytes long where there is no checksum (ISO/IEC 13818-7 §6.2).
+        if info.output_size > 0 {
+            units.push(Bytes::copy_from_slice(&out[7..info.output_size]));
+        }
+    }
+    let asc: &'static [u8] = match announced {
+        // Object type 5, 24 kHz, 2 channels; 48 kHz, object type 2.
+        true => &[0x2b, 0x11, 0x88, 0x00],
+        false => &[0x13, 0x10],
+    };
+    let config = aac::Config::parse(Bytes::from_static(asc)).unwrap();
+    assert_eq!(config.sbr_rate_hz, announced.then_some(48_000));
+    Host {
+        track: Arc::new(Track {
+            id: TrackId(1),
+            config: Codec::Aac(config),
+            rate: Rate::NANOS,
+        }),
+        units,
+        decoded: Vec::new(),
+        // A unit lasts as long as 1024 samples of the core.
+        rate_hz: 24_000,
+    }
+}
+
+#[test]
+fn high_efficiency_goes_over_the_bus_at_its_pace_and_pitch() {
+    for announced in [true, false] {
+        let host = high_efficiency(6, announced);
+        let mut sim = Sim::new(Box::new(RealCodecs), 9);
+        host.plays(&mut sim, SOURCE, START_NS, &host.units, 0.0);
+        let out = sim.collect(START_NS + 5 * SECOND);
+        out.assert_invariants();
+        let config = aac::Config::lc(48_000, 2).unwrap();
+        let heard = decode(&config, &units(&out));
+        let meant = sound(6, 48_000);
+        // The melody, wherever it begins: HE-AAC has its own delay.
+        let heard = &heard[48_000..3 * 48_000];
+        let likeness = |lag: usize| {
+            let pairs = heard.iter().zip(&meant[lag..]);
+            pairs.map(|(a, b)| f64::from(a[0] * b[0])).sum::<f64>()
+        };
+        let energy: f64 = heard.iter().map(|a| f64::from(a[0]).powi(2)).sum();
+        let best = (40_000..56_000)
+            .map(|lag| likeness(lag) / energy)
+            .fold(0.0, f64::max);
+        assert!(best > 0.9, "announced {announced}: {best:.3}");
+        let stats = sim.program.stats(sim.at(START_NS + 5 * SECOND));
+        assert!(!stats.audio.passes);
+    }
 }

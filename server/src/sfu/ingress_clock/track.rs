@@ -1,5 +1,7 @@
 //! One track's share of the ingress clock: unwrapped RTP time, its sender reports, and its bias.
 
+use media::time::unwrap_u32;
+
 use super::minimum::WindowedMinimum;
 use super::{BREAK, Capture, LIP_SYNC, MAX_LEAD, OFFSET_SLEW_PPM, SECOND, slew};
 
@@ -239,12 +241,7 @@ impl Track {
 
     /// RTP time without its wrap, nearest to the newest one.
     fn unwrap(&self, timestamp: u32) -> i64 {
-        let Some(newest) = self.newest else {
-            return i64::from(timestamp);
-        };
-        let [.., a, b, c, d] = newest.to_be_bytes();
-        let ahead = timestamp.wrapping_sub(u32::from_be_bytes([a, b, c, d]));
-        newest + i64::from(ahead.cast_signed())
+        unwrap_u32(self.newest, timestamp)
     }
 
     /// Ticks in nanoseconds, rounded down.
