@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -181,6 +181,29 @@ impl Anchor {
             answer.status()
         );
         Ok(answer.json().await?)
+    }
+
+    /// Who is in a channel, as the API lists them.
+    ///
+    /// # Errors
+    /// When there is no such list.
+    pub async fn participants(&self, channel: &str) -> anyhow::Result<Vec<Value>> {
+        let path = format!("/api/v1/channels/{channel}/participants");
+        let mut page = self.get(&path).await?;
+        let Value::Array(items) = page["items"].take() else {
+            bail!("no list: {page}");
+        };
+        Ok(items)
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// When there is no such participant.
+    pub async fn participant(&self, channel: &str, id: &str) -> anyhow::Result<Value> {
+        let all = self.participants(channel).await?;
+        let found = all.iter().find(|participant| participant["id"] == id);
+        found.cloned().with_context(|| format!("no {id}: {all:?}"))
     }
 
     /// Puts or patches JSON; gives the status and the answer.

@@ -115,13 +115,9 @@ impl Show {
 
     async fn wait_for_participants(&self, count: usize) -> anyhow::Result<()> {
         eventually("live participants", SOON, async || {
-            let page = self
-                .anchor
-                .get("/api/v1/channels/demo/participants")
-                .await?;
-            let items = page["items"].as_array().context("a list")?;
-            let live = items.iter().filter(|p| p["state"] == "live");
-            ensure!(live.count() == count, "{page}");
+            let all = self.anchor.participants("demo").await?;
+            let live = all.iter().filter(|p| p["state"] == "live");
+            ensure!(live.count() == count, "{all:?}");
             Ok(())
         })
         .await

@@ -8,24 +8,19 @@ use e2e::analysis::{decode, pictures, tracks};
 use e2e::capture::{FlvViewer, read_flv};
 use e2e::clip::{self, Clip};
 use e2e::run::anchor::{Anchor, Options};
+use e2e::run::browser::Browser;
 use e2e::run::process::{Process, report};
 use e2e::run::rtmp::{self, Encoding};
 use e2e::run::{eventually, rude, whip};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::collab::guest_clip;
 use crate::support::{Recording, SOON, largest_step_ms};
+use crate::whep;
 
 fn file(encoding: Encoding) -> anyhow::Result<PathBuf> {
     rtmp::encoded(&clip::clip(&Clip::default())?, encoding)
-}
-
-async fn participant(anchor: &Anchor, id: &str) -> anyhow::Result<Value> {
-    let page = anchor.get("/api/v1/channels/demo/participants").await?;
-    let items = page["items"].as_array().context("a list")?;
-    let found = items.iter().find(|p| p["id"] == id);
-    found.cloned().with_context(|| format!("no {id}: {page}"))
 }
 
 /// What was sent once from beginning to end, and what a viewer who came first has got of it.
@@ -136,7 +131,7 @@ async fn gstreamer_publishes() -> anyhow::Result<()> {
     let host = rtmp::gstreamer(&anchor.rtmp("demo?participant=gst"))?;
     let got = viewer.wait_for_pictures(150, Duration::from_secs(30)).await;
     got.map_err(|error| error.context(format!("{}\n{}", host.tail(), anchor.process.tail())))?;
-    let found = participant(&anchor, "gst").await?;
+    let found = anchor.participant("demo", "gst").await?;
     ensure!(found["protocol"] == "rtmp" && found["audio"]["codec"] == "mp4a.40.2");
     let recording = Recording::of(&viewer.tags())?;
     tracks::strictly_increasing(&recording.tracks.video)?;
@@ -205,7 +200,7 @@ async fn a_host_by_rtmp_is_a_participant_like_any_other() -> anyhow::Result<()> 
     let mut host = rtmp::ffmpeg(&url, &file, true)?;
     viewer.wait_for_pictures(90, SOON).await?;
     let cam = eventually("measurements", SOON, async || {
-        let cam = participant(&anchor, "cam").await?;
+        let cam = anchor.participant("demo", "cam").await?;
         ensure!(
             cam["ingest"]["fps"].as_f64().is_some_and(|fps| fps > 20.0),
             "{cam}"
@@ -288,12 +283,42 @@ async fn co_broadcasters_see_and_hear_such_a_host() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A guest's browser gets pictures and sound of a host who sends B-frames and AAC.
 #[tokio::test]
-async fn b_frames_that_others_need_are_refused_with_the_remedy() -> anyhow::Result<()> {
+async fn a_browser_sees_and_hears_such_a_host() -> anyhow::Result<()> {
     let anchor = Anchor::start().await?;
     let encoding = Encoding {
-        b_frames: 3,
-        pyramid: true,
+        b_frames: 1,
+        ..Encoding::default()
+    };
+    let host = rtmp::ffmpeg(&anchor.rtmp("demo?participant=ann"), &file(encoding)?, true)?;
+    anchor.wait_for_state("demo", "live", SOON).await?;
+    let guest = whep::studio(&anchor, "bob", "guest");
+    let guest = Browser::talk(&guest, &anchor.url("/whep/demo/ann"), whep::SECONDS)?;
+    // The clip is as long as what is judged.
+    whep::sees_and_hears(guest, 1)
+        .await
+        .with_context(|| host.tail())?;
+    ensure!(anchor.panics().is_empty(), "{:?}", anchor.panics());
+    Ok(())
+}
+
+#[tokio::test]
+async fn b_frames_that_others_need_are_refused_with_the_remedy() -> anyhow::Result<()> {
+    refuses_subscribers("drop", 3, true).await
+}
+
+#[tokio::test]
+async fn any_b_frame_is_refused_where_the_operator_says_so() -> anyhow::Result<()> {
+    refuses_subscribers("refuse", 1, false).await
+}
+
+async fn refuses_subscribers(policy: &str, b_frames: u32, pyramid: bool) -> anyhow::Result<()> {
+    let setting = format!("b_frames = \"{policy}\"");
+    let anchor = Anchor::start_with(Options::default().set("rtmp_ingest", &setting)).await?;
+    let encoding = Encoding {
+        b_frames,
+        pyramid,
         ..Encoding::default()
     };
     let url = anchor.rtmp("demo?participant=ann");
@@ -338,7 +363,7 @@ async fn such_a_host_talks_with_a_guest() -> anyhow::Result<()> {
     let guest = anchor.whip("demo?participant=guest&role=guest");
     let guest = whip::ffmpeg(&guest, &guest_clip()?, true)?;
     eventually("a guest", SOON, async || {
-        let found = participant(&anchor, "guest").await?;
+        let found = anchor.participant("demo", "guest").await?;
         ensure!(found["state"] == "live", "{found}");
         Ok(())
     })
