@@ -118,6 +118,11 @@ export const api = {
   /** Null: as the node is configured. */
   setSlate: (id: string, text: string | null) =>
     write<Slate>("PUT", `${channelPath(id)}/slate`, { text }),
+  picture: async (id: string, place: PicturePlace, signal?: AbortSignal): Promise<Blob> => {
+    const response = await send(`${channelPath(id)}/pictures/${place}`, signal ? { signal } : {});
+    if (!response.ok) await refuse(response);
+    return response.blob();
+  },
   setPicture: async (id: string, place: PicturePlace, file: File): Promise<void> => {
     const response = await send(`${channelPath(id)}/pictures/${place}`, {
       method: "PUT",

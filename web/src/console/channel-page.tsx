@@ -3,7 +3,7 @@
 import { useMemo, useState } from "preact/hooks";
 import { api } from "../api/client";
 import { token } from "../api/token";
-import type { Channel, ChannelStats } from "../api/types";
+import type { Channel, ChannelStats, Viewers } from "../api/types";
 import { Plot } from "../charts/plot";
 import { axisFromZero, fixedAxis } from "../charts/scale";
 import * as format from "../lib/format";
@@ -94,6 +94,19 @@ function Plots({ detail }: { detail: Detail }) {
   );
 }
 
+/** "WebRTC 2, HLS 1": only what somebody uses. */
+function watchedBy(viewers: Viewers): string {
+  const ways: readonly (readonly [string, number])[] = [
+    ["WebRTC", viewers.whep],
+    ["FLV", viewers.flv],
+    ["WS-FLV", viewers.ws_flv],
+    ["HLS", viewers.hls],
+    ["RTMP", viewers.rtmp],
+  ];
+  const used = ways.filter(([, count]) => count > 0);
+  return used.map(([way, count]) => `${way} ${format.count(count)}`).join(", ") || format.DASH;
+}
+
 function programFacts(channel: Channel, stats: ChannelStats | undefined) {
   const program = stats?.program;
   const viewers = stats?.viewers ?? channel.viewers;
@@ -101,12 +114,19 @@ function programFacts(channel: Channel, stats: ChannelStats | undefined) {
     { name: "On air", value: format.duration(uptimeMs(channel, nowMs.value)) },
     { name: "Picture", value: format.size(program?.width, program?.height) },
     { name: "Viewers", value: format.count(viewers.total) },
-    { name: "FLV / WS-FLV / HLS", value: `${viewers.flv} / ${viewers.ws_flv} / ${viewers.hls}` },
+    { name: "They watch by", value: watchedBy(viewers) },
     {
       name: "Sound",
-      value: program ? (program.audio_passes ? "The host's AAC, untouched" : "Encoded") : format.DASH,
+      value: program
+        ? program.audio_passes
+          ? "The host's AAC, untouched"
+          : "Encoded"
+        : format.DASH,
     },
-    { name: "Program delay", value: format.millis(program?.program_delay_ms) },
+    {
+      name: "Program delay",
+      value: program?.program_delay_ms ? format.millis(program.program_delay_ms) : format.DASH,
+    },
     {
       name: "Silence inserted",
       value: program ? format.seconds(program.silence_samples / 48_000) : format.DASH,

@@ -1,7 +1,6 @@
 // A question before something that cannot be taken back.
 
-import { useState } from "preact/hooks";
-import { messageOf } from "../lib/problem";
+import { useAttempt } from "../ui/form-dialog";
 import { Dialog, Notice } from "../ui/widgets";
 
 export function Confirm(props: {
@@ -11,17 +10,9 @@ export function Confirm(props: {
   run: () => Promise<void>;
   onClose: () => void;
 }) {
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState<string | undefined>(undefined);
+  const { busy, error, attempt } = useAttempt();
   const run = async () => {
-    setBusy(true);
-    try {
-      await props.run();
-      props.onClose();
-    } catch (reason) {
-      setError(messageOf(reason));
-      setBusy(false);
-    }
+    if (await attempt(props.run)) props.onClose();
   };
   return (
     <Dialog title={props.title} onClose={props.onClose}>

@@ -1,5 +1,6 @@
 // Small live pictures in the list of channels. They are for recognising a show, so they are cheap: only as many as are
-// seen and only a few at a time, muted, and nothing is tuned for latency.
+// seen and only a few at a time, muted, and may be late. The program of the open channel stays near the live edge, so that its
+// producer sees a cut soon after having made it.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { token } from "../api/token";
@@ -11,14 +12,20 @@ import { PreviewPlaces, usePlace, useVisible } from "./visible";
 /** Decoding is the cost; a browser also allows few connections to one host. */
 const MAX_PLAYING = 4;
 const RETRY_MS = 3_000;
-const MAX_LAG_S = 6;
+/** Behind the newest data: more is skipped, down to `to`. */
+const LAG_S = { main: { most: 1.6, to: 0.7 }, list: { most: 6, to: 1 } };
 
 const places = new PreviewPlaces(MAX_PLAYING);
 /** The program of the channel that is open does not wait for the others. */
 const mainPlace = new PreviewPlaces(1);
 
 /** Plays `url` into `video` until the result is called; comes back by itself when the stream breaks. */
-function keepPlaying(video: HTMLVideoElement, url: string, onShown: (shown: boolean) => void) {
+function keepPlaying(
+  video: HTMLVideoElement,
+  url: string,
+  lag: { readonly most: number; readonly to: number },
+  onShown: (shown: boolean) => void,
+) {
   let stopped = false;
   let player: Player | undefined;
   let timer: number | undefined;
@@ -36,8 +43,8 @@ function keepPlaying(video: HTMLVideoElement, url: string, onShown: (shown: bool
     });
   };
   const chase = window.setInterval(() => {
-    if ((player?.figures().lagS ?? 0) > MAX_LAG_S) player?.jump(1);
-  }, 2_000);
+    if ((player?.figures().lagS ?? 0) > lag.most) player?.jump(lag.to);
+  }, 1_000);
   const shown = () => onShown(true);
   video.addEventListener("playing", shown);
   void open();
@@ -62,12 +69,12 @@ export function Preview({ channel, main }: { channel: Channel; main?: boolean })
     const element = video.current;
     if (!playing || !element) return;
     const url = withToken(absoluteSocket(address, location.href), token());
-    const stop = keepPlaying(element, url, setShown);
+    const stop = keepPlaying(element, url, main ? LAG_S.main : LAG_S.list, setShown);
     return () => {
       stop();
       setShown(false);
     };
-  }, [playing, address]);
+  }, [playing, address, main]);
   const word = channel.state === "idle" ? "Off air" : wanted ? "Loading picture" : "";
   return (
     <div class="stage preview" ref={frame} aria-hidden="true">

@@ -1,79 +1,144 @@
 // What viewers see while the host is away, and what lies behind the tiles. A picture is taken at once; the text on Save.
 
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { api } from "../api/client";
 import type { Channel, PicturePlace, Still } from "../api/types";
-import { messageOf } from "../lib/problem";
-import { Dialog, Field } from "../ui/widgets";
+import { FormDialog, useAttempt } from "../ui/form-dialog";
+import { Field } from "../ui/widgets";
 import type { Store } from "./store";
 
-const describe = (still: Still | undefined) =>
-  still ? `${still.width} × ${still.height}, ${Math.ceil(still.bytes / 1024)} KiB` : "the default";
+interface Place {
+  readonly place: PicturePlace;
+  readonly label: string;
+  readonly hint: string;
+}
+
+const SLATE: Place = {
+  place: "slate",
+  label: "Picture of the slate",
+  hint: "PNG or JPEG, up to 4 MiB.",
+};
+const BACKGROUND: Place = {
+  place: "background",
+  label: "Picture behind the tiles",
+  hint: "Also behind the slate, when that has no picture of its own.",
+};
+
+const describe = (still: Still) =>
+  `${still.width} × ${still.height}, ${Math.ceil(still.bytes / 1024)} KiB`;
+
+/** The uploaded picture as the server has it, for an `img`; fetched again when `version` changes. */
+function usePicture(channel: string, place: PicturePlace, wanted: boolean, version: number) {
+  const [url, setUrl] = useState<string | undefined>(undefined);
+  useEffect(() => {
+    if (!wanted) return;
+    const gone = new AbortController();
+    let made: string | undefined;
+    void api.picture(channel, place, gone.signal).then(
+      (blob) => {
+        if (gone.signal.aborted) return;
+        made = URL.createObjectURL(blob);
+        setUrl(made);
+      },
+      // Without the picture its size still says that there is one.
+      () => undefined,
+    );
+    return () => {
+      gone.abort();
+      if (made) URL.revokeObjectURL(made);
+      setUrl(undefined);
+    };
+  }, [channel, place, wanted, version]);
+  return url;
+}
+
+function PictureField(props: {
+  store: Store;
+  channel: string;
+  what: Place;
+  still: Still | undefined;
+}) {
+  const { store, channel, still } = props;
+  const { place, label, hint } = props.what;
+  const { busy, error, attempt } = useAttempt();
+  const [version, setVersion] = useState(0);
+  const url = usePicture(channel, place, still !== undefined, version);
+  const change = (work: () => Promise<unknown>) =>
+    attempt(async () => {
+      await work();
+      await store.refresh();
+      setVersion((count) => count + 1);
+    });
+  return (
+    <Field label={label} hint={hint} error={error}>
+      {(control) => (
+        <div class="picture">
+          <div class="picture__now">
+            {url ? <img src={url} alt={`${label} now`} /> : null}
+            <span role="status">{busy ? "Sending…" : still ? describe(still) : "The default"}</span>
+          </div>
+          <input
+            {...control}
+            class="picture__file"
+            type="file"
+            accept="image/png,image/jpeg"
+            disabled={busy}
+            onChange={(event) => {
+              const input = event.currentTarget;
+              const file = input.files?.[0];
+              if (!file) return;
+              // Emptied, so that the same file can be chosen again after it was changed.
+              void change(() => api.setPicture(channel, place, file)).then(() => {
+                input.value = "";
+              });
+            }}
+          />
+          {still ? (
+            <button
+              type="button"
+              class="btn"
+              disabled={busy}
+              aria-label={`Remove: ${label}`}
+              onClick={() => void change(() => api.removePicture(channel, place))}
+            >
+              Remove
+            </button>
+          ) : null}
+        </div>
+      )}
+    </Field>
+  );
+}
 
 export function SlateDialog(props: { store: Store; channel: Channel; onClose: () => void }) {
   const { store, channel } = props;
   const slate = channel.slate ?? {};
   const [text, setText] = useState(slate.text ?? "");
   const [custom, setCustom] = useState(slate.text !== undefined);
-  const [errors, setErrors] = useState<Partial<Record<"text" | PicturePlace, string>>>({});
-  const [busy, setBusy] = useState(false);
-  const attempt = async (what: "text" | PicturePlace, work: () => Promise<unknown>) => {
-    setBusy(true);
-    try {
-      await work();
+  const { busy, error, attempt } = useAttempt();
+  const save = async () => {
+    const saved = await attempt(async () => {
+      await api.setSlate(channel.id, custom ? text.trim() : null);
       await store.refresh();
-      setErrors({ ...errors, [what]: undefined });
-      return true;
-    } catch (reason) {
-      setErrors({ ...errors, [what]: messageOf(reason) });
-      return false;
-    } finally {
-      setBusy(false);
-    }
+    });
+    if (saved) props.onClose();
   };
-  const submit = async (event: Event) => {
-    event.preventDefault();
-    const wanted = custom ? text.trim() : null;
-    if (await attempt("text", () => api.setSlate(channel.id, wanted))) props.onClose();
-  };
-  const picture = (place: PicturePlace, label: string, hint: string, still: Still | undefined) => (
-    <Field label={`${label}: ${describe(still)}`} hint={hint} error={errors[place]}>
-      {(control) => (
-        <div class="row">
-          <input
-            {...control}
-            type="file"
-            accept="image/png,image/jpeg"
-            disabled={busy}
-            onChange={(event) => {
-              const file = event.currentTarget.files?.[0];
-              if (file) void attempt(place, () => api.setPicture(channel.id, place, file));
-            }}
-          />
-          <button
-            type="button"
-            class="btn"
-            disabled={busy || !still}
-            aria-label={`Take away: ${label}`}
-            onClick={() => attempt(place, () => api.removePicture(channel.id, place))}
-          >
-            Take away
-          </button>
-        </div>
-      )}
-    </Field>
-  );
   return (
-    <Dialog title={`Slate of ${channel.id}`} onClose={props.onClose}>
-      <form class="stack" onSubmit={submit} noValidate>
+    <FormDialog
+      title={`Slate of ${channel.id}`}
+      leave="Close"
+      busy={busy}
+      onSave={() => void save()}
+      onClose={props.onClose}
+    >
+      <p class="muted">Viewers see it while the host is away.</p>
+      <div class="stack stack--tight">
         <Field
           label="Text"
           hint={
-            custom
-              ? "On screen while the host is away; up to four lines. Empty: none."
-              : "On screen while the host is away. As this server is configured, until you write something."
+            custom ? "Up to four lines. Empty: no text." : "The server's own, until you write one."
           }
-          error={errors.text}
+          error={error}
         >
           {(control) => (
             <textarea
@@ -89,15 +154,8 @@ export function SlateDialog(props: { store: Store; channel: Channel; onClose: ()
             />
           )}
         </Field>
-        {picture("slate", "Picture of the slate", "PNG or JPEG, up to 4 MiB.", slate.picture)}
-        {picture(
-          "background",
-          "Behind the tiles",
-          "Also behind the slate, when it has no picture of its own.",
-          slate.background,
-        )}
-        <div class="dialog__actions">
-          {custom ? (
+        {custom ? (
+          <div class="row">
             <button
               type="button"
               class="btn"
@@ -106,17 +164,13 @@ export function SlateDialog(props: { store: Store; channel: Channel; onClose: ()
                 setCustom(false);
               }}
             >
-              Default text
+              Use the server's text
             </button>
-          ) : null}
-          <button type="button" class="btn" onClick={props.onClose}>
-            Close
-          </button>
-          <button type="submit" class="btn btn--primary" disabled={busy}>
-            Save
-          </button>
-        </div>
-      </form>
-    </Dialog>
+          </div>
+        ) : null}
+      </div>
+      <PictureField store={store} channel={channel.id} what={SLATE} still={slate.picture} />
+      <PictureField store={store} channel={channel.id} what={BACKGROUND} still={slate.background} />
+    </FormDialog>
   );
 }

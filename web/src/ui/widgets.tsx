@@ -218,8 +218,13 @@ export function Dialog(props: {
   const title = useId();
   useEffect(() => {
     const dialog = element.current;
+    const before = document.activeElement;
     dialog?.showModal();
-    return () => dialog?.close();
+    return () => {
+      dialog?.close();
+      // Where the keyboard was: a browser brings it back only for a dialog that stays in the document.
+      if (before instanceof HTMLElement && before.isConnected) before.focus();
+    };
   }, []);
   return (
     <dialog
