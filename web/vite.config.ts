@@ -28,7 +28,7 @@ export default defineConfig({
       // The server maps /studio/{channel} and /watch/{channel} to the pages; so does the dev server.
       configureServer(server) {
         server.middlewares.use((request, _response, next) => {
-          const match = /^\/(studio|watch)\/[^/?]+/.exec(request.url ?? "");
+          const match = /^\/(studio|watch)\/[^/?]+\/?(?=\?|$)/.exec(request.url ?? "");
           if (match && !/\.\w+$/.test(match[0])) request.url = `/${match[1]}.html`;
           next();
         });

@@ -27,6 +27,20 @@ const BACKGROUND: Place = {
 const describe = (still: Still) =>
   `${still.width} × ${still.height}, ${Math.ceil(still.bytes / 1024)} KiB`;
 
+const MAX_BYTES = 4 * 1024 * 1024;
+
+/** Told before anything is sent: a server that refuses a large body may end the connection before its reason is read. */
+function checked(file: File): File {
+  if (file.type !== "image/png" && file.type !== "image/jpeg") {
+    throw new Error(`${file.name} is neither PNG nor JPEG.`);
+  }
+  if (file.size > MAX_BYTES) {
+    const mib = (file.size / 1024 / 1024).toFixed(1);
+    throw new Error(`${file.name} has ${mib} MiB, at most 4 are taken. Make it smaller.`);
+  }
+  return file;
+}
+
 /** The uploaded picture as the server has it, for an `img`; fetched again when `version` changes. */
 function usePicture(channel: string, place: PicturePlace, wanted: boolean, version: number) {
   const [url, setUrl] = useState<string | undefined>(undefined);
@@ -88,7 +102,7 @@ function PictureField(props: {
               const file = input.files?.[0];
               if (!file) return;
               // Emptied, so that the same file can be chosen again after it was changed.
-              void change(() => api.setPicture(channel, place, file)).then(() => {
+              void change(async () => api.setPicture(channel, place, checked(file))).then(() => {
                 input.value = "";
               });
             }}
