@@ -153,10 +153,7 @@ pub(crate) async fn solo_cpu(
         "solo",
         settle + duration + Duration::from_secs(3),
     )?;
-    tokio::time::sleep(settle).await;
-    let before = node.cpu_ms()?;
-    tokio::time::sleep(duration).await;
-    let used = node.cpu_ms()? - before;
+    let cpu = node.cpu_per_second(settle, duration).await?;
     host.finish().await?;
-    Ok(used / duration.as_secs_f64())
+    Ok(cpu)
 }

@@ -163,6 +163,18 @@ impl Node {
         cpu_ms(self.pid)
     }
 
+    /// CPU milliseconds per second, over `duration` after `settle`.
+    pub(crate) async fn cpu_per_second(
+        &self,
+        settle: Duration,
+        duration: Duration,
+    ) -> anyhow::Result<f64> {
+        tokio::time::sleep(settle).await;
+        let before = self.cpu_ms()?;
+        tokio::time::sleep(duration).await;
+        Ok((self.cpu_ms()? - before) / duration.as_secs_f64())
+    }
+
     /// Resident memory in megabytes.
     pub(crate) fn rss_mb(&self) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;

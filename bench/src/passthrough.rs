@@ -29,7 +29,7 @@ pub(crate) async fn cost(
     let mut row = Row::new("RTMP host passed on: CPU per second", ours, "ms").at_most(3.0);
     if let Some(relay) = Node::nginx(Some(sink.rtmp)).await? {
         let host = host(&file, &format!("rtmp://127.0.0.1:{}/live/solo", relay.rtmp))?;
-        row = row.beside(relay.name, cpu(&relay, duration).await?);
+        row = row.beside(relay.name, relay.cpu_per_second(SETTLE, duration).await?);
         drop(host);
         relay.stop().await;
     }
@@ -52,7 +52,7 @@ async fn anchornet(
     let settings = ["rtmp_ingest.enabled=true", &listen, &destination];
     let node = Node::anchornet(binary, "anchor", &settings).await?;
     let host = host(file, &format!("rtmp://127.0.0.1:{ingest}/live/solo"))?;
-    let cpu = cpu(&node, duration).await?;
+    let cpu = node.cpu_per_second(SETTLE, duration).await?;
     let memory = node.rss_mb()?;
     let stats = format!("http://127.0.0.1:{}/api/v1/channels/solo/stats", node.http);
     let stats: serde_json::Value = reqwest::get(stats).await?.json().await?;
@@ -64,13 +64,6 @@ async fn anchornet(
         "the host's sound did not pass: {stats}"
     );
     Ok((cpu, memory))
-}
-
-async fn cpu(node: &Node, duration: Duration) -> anyhow::Result<f64> {
-    tokio::time::sleep(SETTLE).await;
-    let before = node.cpu_ms()?;
-    tokio::time::sleep(duration).await;
-    Ok((node.cpu_ms()? - before) / duration.as_secs_f64())
 }
 
 /// Sends the file in real time, over and over; killed when dropped.
