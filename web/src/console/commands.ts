@@ -17,6 +17,13 @@ export function whipUrl(base: string, channel: string): string {
   return new URL(`/whip/${encodeURIComponent(channel)}`, base).href;
 }
 
+/** Of `rtmp_ingest.listen`, unless somebody has changed it. */
+const RTMP_PORT = 1936;
+
+function rtmpUrl(base: string, channel: string): string {
+  return `rtmp://${new URL(base).hostname}:${RTMP_PORT}/live/${encodeURIComponent(channel)}`;
+}
+
 export function recipes(base: string, channel: string, needsToken: boolean): Recipe[] {
   const url = whipUrl(base, channel);
   const ffmpegToken = needsToken ? " -authorization TOKEN" : "";
@@ -34,6 +41,11 @@ export function recipes(base: string, channel: string, needsToken: boolean): Rec
         ? "Settings → Stream → Service “WHIP”. Paste this as the server, and your token as the bearer token."
         : "Settings → Stream → Service “WHIP”. Paste this as the server; the bearer token stays empty.",
       text: url,
+    },
+    {
+      name: "RTMP: OBS and others",
+      note: `Where no WHIP is to be had. Server: everything up to “/live”; stream key: the rest. ${RTMP_PORT} is the usual port (rtmp_ingest.listen).`,
+      text: `${rtmpUrl(base, channel)}${needsToken ? "?token=TOKEN" : ""}`,
     },
     {
       name: "ffmpeg 8 or newer",

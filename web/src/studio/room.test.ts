@@ -41,6 +41,8 @@ describe("the light", () => {
   it("says why one is not on air", () => {
     expect(airState(solo, person("me"))).toMatchObject({ onAir: false });
     expect(airState(solo, person("me"))?.detail).toContain("host alone");
+    expect(airState({ ...solo, state: "away" }, person("me"))?.detail).toContain("away");
+    expect(airState({ ...solo, state: "idle" }, person("me"))?.detail).toContain("not there yet");
     expect(airState(collab, person("me", { on_program: false }))?.detail).toContain(
       "taken you out",
     );

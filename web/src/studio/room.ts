@@ -40,6 +40,14 @@ export interface AirState {
   readonly detail: string;
 }
 
+function whyNotOnAir(channel: Channel): string {
+  if (channel.mode !== "solo") return "The producer has taken you out of the mix.";
+  if (channel.state === "away")
+    return "The host is away: viewers see the slate until they are back.";
+  if (channel.state === "idle") return "The host is not there yet: viewers see nothing so far.";
+  return "Viewers see the host alone. You come in with the next collab.";
+}
+
 export function airState(
   channel: Channel | undefined,
   me: Participant | undefined,
@@ -47,11 +55,7 @@ export function airState(
   if (!channel || me?.state !== "live") return undefined;
   const host = me.role === "host";
   if (!me.on_air) {
-    const why =
-      channel.mode === "solo"
-        ? "Viewers see the host alone. You come in with the next collab."
-        : "The producer has taken you out of the mix.";
-    return { onAir: false, title: "You are not on air", detail: why };
+    return { onAir: false, title: "You are not on air", detail: whyNotOnAir(channel) };
   }
   if (me.muted) {
     return {

@@ -43,7 +43,7 @@ function Overlay({ session }: { session: WatchSession }) {
   }
   if (phase === "playing") {
     const away = session.info.value?.state === "away";
-    return away || session.frozen.value ? (
+    return session.frozen.value ? (
       <div class="watch__frozen" role="status">
         <span class="spinner" aria-hidden="true" />
         {away ? "The host is away for a moment." : "Waiting for the picture…"}

@@ -390,13 +390,18 @@ export class WatchSession {
     }
     this.#watchPicture(nowMs, expected);
     const forMs = this.#stalledAtMs === undefined ? 0 : nowMs - this.#stalledAtMs;
-    this.frozen.value = forMs > EXPLAIN_MS;
+    this.frozen.value = forMs > EXPLAIN_MS || this.#stillWhileAway();
     // hls.js steps over holes by itself.
     if (forMs < GAP_MS || this.kind.value === "hls" || bufferedAhead(this.video) > 0.05) return;
     const next = nextRangeStart(this.video);
     if (next === undefined) return;
     this.#log("gap", `${(next - positionS).toFixed(2)} s`);
     this.video.currentTime = next + 0.05;
+  }
+
+  /** The host is away, and nothing moves in their place: no slate, which would speak for itself. */
+  #stillWhileAway(): boolean {
+    return this.info.value?.state === "away" && (this.#fps.value ?? 0) < 1;
   }
 
   #watchPicture(nowMs: number, expected: boolean): void {
