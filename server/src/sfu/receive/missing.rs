@@ -51,13 +51,15 @@ impl Missing {
         Some(gap.tries > 0)
     }
 
-    /// Only a packet asked for once tells the round trip exactly (Karn); others are an upper bound.
+    /// A packet asked for once tells the round trip; one asked for again, an upper bound (Karn). The bound counts too: after
+    /// the round trip has grown, everything is asked for again before it can come, and nothing else would tell. Where it is
+    /// too high, because a request or a repair was lost, the next packets bring it down.
     fn learn(&mut self, sample: Duration, tries: u8) {
         let sample = sample.min(RETRY_MAX);
+        let weight = if tries == 1 { 0.125 } else { 0.25 };
         self.rtt = Some(match self.rtt {
             None => sample,
-            Some(rtt) if tries == 1 || sample < rtt => rtt.mul_f64(0.875) + sample.mul_f64(0.125),
-            Some(rtt) => rtt,
+            Some(rtt) => rtt.mul_f64(1.0 - weight) + sample.mul_f64(weight),
         });
     }
 

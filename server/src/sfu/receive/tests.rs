@@ -95,6 +95,34 @@ fn a_repair_fills_the_hole_and_teaches_the_round_trip() {
     assert_eq!(receiver.poll_timeout(), None);
 }
 
+/// A client that changes from a near network to a far one: every packet would be asked for again before it can come.
+#[test]
+fn a_round_trip_that_grows_is_learnt() {
+    let t = origin();
+    let mut receiver = Receiver::new(Policy::REPAIRED);
+    let mut now = t;
+    let mut sequence = 0_u16;
+    let mut asked = Vec::new();
+    for round in 0..40_u32 {
+        let rtt = if round < 20 { 20 * MS } else { 120 * MS };
+        receiver.handle_packet(now, packet(sequence, now));
+        receiver.handle_packet(now, packet(sequence + 2, now));
+        let missing = sequence + 1;
+        let repaired_at = now + 10 * MS + rtt;
+        let mut requests = 0;
+        while let Some(at) = receiver.poll_timeout().filter(|at| *at < repaired_at) {
+            requests += receiver.poll_nacks(at).len();
+        }
+        receiver.handle_packet(repaired_at, packet(missing, repaired_at));
+        asked.push(requests);
+        now = repaired_at + 100 * MS;
+        sequence += 3;
+    }
+    let wasted: usize = asked.iter().skip(20).map(|requests| requests - 1).sum();
+    assert!(wasted <= 8, "{asked:?}");
+    assert_eq!(asked[30..], [1; 10], "{asked:?}");
+}
+
 #[test]
 fn without_repair_only_reordering_is_waited_for() {
     let t = origin();
