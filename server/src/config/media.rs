@@ -112,6 +112,8 @@ impl WebRtc {
     pub fn to_sfu(&self) -> sfu::Config {
         sfu::Config {
             bind: self.listen,
+            tcp: self.tcp,
+            max_tcp_connections: self.max_tcp_connections,
             external_ips: self.external_ips.clone(),
             max_sessions: self.max_sessions,
             max_subscribers_per_channel: self.max_subscribers_per_channel,

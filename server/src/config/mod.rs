@@ -82,8 +82,12 @@ pub struct Http {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebRtc {
-    /// Where to listen (UDP).
+    /// Where to listen: UDP, and TCP on the same port number.
     pub listen: SocketAddr,
+    /// ICE over TCP, for networks that let no UDP through.
+    pub tcp: bool,
+    /// Connections of ICE over TCP at once.
+    pub max_tcp_connections: usize,
     /// Addresses to advertise instead of those of the interfaces: behind a NAT, in a container.
     pub external_ips: Vec<IpAddr>,
     /// WHIP and WHEP sessions at once.
@@ -195,6 +199,8 @@ impl Default for WebRtc {
     fn default() -> Self {
         Self {
             listen: loopback(8189),
+            tcp: true,
+            max_tcp_connections: 500,
             external_ips: Vec::new(),
             max_sessions: 500,
             max_subscribers_per_channel: 256,

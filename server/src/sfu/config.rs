@@ -7,6 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 pub struct Config {
     /// The one UDP socket of all sessions. Port 0 takes a free one.
     pub bind: SocketAddr,
+    /// ICE over TCP on the same port number, for networks that let no UDP through.
+    pub tcp: bool,
+    /// Connections of ICE over TCP; beyond it strangers among them are given up, then new ones refused.
+    pub max_tcp_connections: usize,
     /// Addresses advertised as ICE candidates; empty: the bound address, or every interface of its family
     /// when bound to an unspecified address.
     pub external_ips: Vec<IpAddr>,
@@ -43,6 +47,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8189)),
+            tcp: true,
+            max_tcp_connections: 500,
             external_ips: Vec::new(),
             max_sessions: 500,
             max_half_open: 200,

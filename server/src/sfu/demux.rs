@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use super::remote::plain;
 use super::types::SessionId;
 
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
@@ -117,6 +118,7 @@ pub(crate) fn is_proof(datagram: &[u8], transaction: &[u8; 12]) -> bool {
 
 /// The answer to plain STUN (RFC 8489 §7.3.1): what reachability probes ask for. Hardly longer than the request.
 pub(crate) fn binding_response(transaction: &[u8; 12], from: SocketAddr) -> Vec<u8> {
+    let from = plain(from);
     let mut mask = MAGIC_COOKIE.to_vec();
     mask.extend_from_slice(transaction);
     let (family, address) = match from.ip() {
@@ -174,6 +176,11 @@ impl Routes {
     /// The engine has answered a check from this address.
     pub(crate) fn add_address(&mut self, address: SocketAddr, session: SessionId) {
         self.addresses.insert(address, session);
+    }
+
+    /// Whether an address speaks for a session.
+    pub(crate) fn has_address(&self, address: SocketAddr) -> bool {
+        self.addresses.contains_key(&address)
     }
 
     /// An address is no longer in use, unless another session has taken it over.

@@ -77,6 +77,22 @@ pub fn describe_metrics() {
         "Sender reports that were not believed"
     );
     describe_counter!(
+        "anchornet_sfu_send_drops_total",
+        "Datagrams that the kernel did not take, for its send buffer was full"
+    );
+    describe_gauge!(
+        "anchornet_sfu_tcp_connections",
+        "Connections of ICE over TCP"
+    );
+    describe_counter!(
+        "anchornet_sfu_tcp_drops_total",
+        "Datagrams not sent over TCP because too many waited for a connection"
+    );
+    describe_counter!(
+        "anchornet_sfu_tcp_refused_total",
+        "Connections of ICE over TCP refused, or given up to make room"
+    );
+    describe_counter!(
         "anchornet_sfu_unroutable_datagrams_total",
         "Datagrams that belong to no session"
     );
@@ -123,6 +139,17 @@ pub(super) fn viewers(count: usize) {
 
 pub(super) fn program_drop() {
     counter!("anchornet_sfu_program_drops_total").increment(1);
+}
+
+pub(super) fn send_drops(count: u64) {
+    counter!("anchornet_sfu_send_drops_total").increment(count);
+}
+
+pub(super) fn tcp(figures: super::tcp::Figures) {
+    #[expect(clippy::cast_precision_loss, reason = "bounded by configuration")]
+    gauge!("anchornet_sfu_tcp_connections").set(figures.connections as f64);
+    counter!("anchornet_sfu_tcp_drops_total").increment(figures.dropped);
+    counter!("anchornet_sfu_tcp_refused_total").increment(figures.refused);
 }
 
 pub(super) fn unroutable(count: u64) {

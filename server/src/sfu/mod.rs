@@ -1,7 +1,7 @@
 //! WebRTC: WHIP offers in, access units on the anchor's clock out; WHEP offers in, the packets of a participant or of the
 //! program out.
 //!
-//! One UDP socket and one media thread serve every session. [`Sfu`] is a handle to that thread; it never blocks and
+//! One UDP socket (and ICE over TCP on the same port number) and one media thread serve every session. [`Sfu`] is a handle to that thread; it never blocks and
 //! never panics when the thread is gone. The WebRTC engine is named only in `engine`, the socket only in
 //! `socket`; everything between them (SDP, receive buffer, depacketizers, clock) is sans-IO.
 //!
@@ -11,6 +11,7 @@
 //! - Subscribers never slow the media thread down: what they cannot take is dropped (`egress`).
 //! - What one peer sends costs bounded memory and can end only its own session.
 
+mod batch;
 mod config;
 mod delivery;
 mod demux;
@@ -27,10 +28,12 @@ mod path;
 mod policer;
 mod program;
 mod receive;
+mod remote;
 mod sdp;
 mod session;
 mod socket;
 mod table;
+mod tcp;
 mod types;
 
 use std::io;
@@ -44,6 +47,7 @@ use uuid::Uuid;
 
 use self::engine::Identity;
 use self::sdp::answer::{self, Local, Streams};
+use self::sdp::candidate::{self, Candidate};
 use self::sdp::fragment::Fragment;
 use self::sdp::{Credentials, Direction, Offer};
 use self::session::Session;
@@ -79,7 +83,8 @@ struct Shared {
     clock: Clock,
     identity: Identity,
     local: SocketAddr,
-    candidates: Vec<SocketAddr>,
+    addresses: Vec<SocketAddr>,
+    candidates: Vec<Candidate>,
 }
 
 impl Sfu {
@@ -89,10 +94,12 @@ impl Sfu {
     /// When the socket cannot be bound, no certificate can be made, or the thread cannot be started.
     pub fn start(config: Config, clock: Clock) -> io::Result<Self> {
         let identity = Identity::generate().map_err(io::Error::other)?;
-        let socket = socket::bind(&config)?;
-        let local = socket.local_addr()?;
-        let candidates = socket::candidates(&config, local)?;
+        let ports = socket::bind(&config)?;
+        let local = ports.udp.local_addr()?;
+        let addresses = socket::addresses(&config, local)?;
+        let candidates = candidate::all(&addresses, config.tcp);
         let table = Table::new(&config, candidates.clone());
+        let max_tcp_connections = config.max_tcp_connections;
         let (commands, receiver) = mpsc::channel(socket::MAX_COMMANDS);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -101,7 +108,9 @@ impl Sfu {
         thread::Builder::new()
             .name("sfu".to_owned())
             .spawn(move || {
-                if let Err(error) = runtime.block_on(socket::run(socket, table, receiver)) {
+                if let Err(error) =
+                    runtime.block_on(socket::run(ports, max_tcp_connections, table, receiver))
+                {
                     tracing::error!(%error, "the media thread has ended");
                 }
             })?;
@@ -110,6 +119,7 @@ impl Sfu {
             clock,
             identity,
             local,
+            addresses,
             candidates,
         };
         Ok(Self {
@@ -118,7 +128,7 @@ impl Sfu {
         })
     }
 
-    /// The bound UDP address.
+    /// The bound address, of UDP and of ICE over TCP.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.shared.local
@@ -127,7 +137,7 @@ impl Sfu {
     /// The addresses that answers advertise as ICE candidates.
     #[must_use]
     pub fn advertised(&self) -> Vec<SocketAddr> {
-        self.shared.candidates.clone()
+        self.shared.addresses.clone()
     }
 
     /// Accepts a WHIP offer; media goes to `sink` from then on, and to those who [subscribe](Self::subscribe) to `key`.

@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::remote::plain;
+
 /// Most addresses of one session; the oldest is forgotten first.
 pub(crate) const MAX_ADDRESSES: usize = 16;
 /// After this long without media or DTLS from the return address, a nomination moves it.
@@ -29,7 +31,7 @@ pub(crate) struct Path {
 impl Path {
     /// The address that the engine is to see for a datagram from `from`.
     pub(crate) fn to_engine(&self, from: SocketAddr) -> SocketAddr {
-        self.virtual_address.unwrap_or(from)
+        plain(self.virtual_address.unwrap_or(from))
     }
 
     /// Where the engine's datagrams go.

@@ -16,6 +16,7 @@ use super::ingest::{self, Ingest};
 use super::packet::Relayed;
 use super::path::Path;
 use super::policer::Policer;
+use super::remote::plain;
 use super::sdp::answer::Streams;
 use super::sdp::fragment::Fragment;
 use super::sdp::{Credentials, Offer};
@@ -177,7 +178,7 @@ impl Session {
         if let Some(local) = &self.restarted
             && check.ufrag == Some(local.ufrag.as_str())
         {
-            if let Some(answer) = stun::answer(datagram, from, &local.pwd) {
+            if let Some(answer) = stun::answer(datagram, plain(from), &local.pwd) {
                 self.handle_proof(now, from, check);
                 let answer = BytesMut::from(answer.as_slice());
                 self.outputs.push_back(Output::Transmit(from, answer));
@@ -369,7 +370,7 @@ impl Session {
     pub(crate) fn stats(&self, now: Instant) -> SessionStats {
         let mut stats = SessionStats {
             connected: self.connected,
-            remote_address: self.path.return_address(),
+            remote_address: self.path.return_address().map(plain),
             ..SessionStats::default()
         };
         match &self.flow {

@@ -1,23 +1,28 @@
-//! The shell: one UDP socket, one thread, commands from [`super::Sfu`] handles. Everything it decides, `table` decides.
+//! The shell: one UDP socket, connections of ICE over TCP, one thread, commands from [`super::Sfu`] handles. Everything it decides, `table` decides.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
+use super::batch::Batch;
 use super::config::Config;
 use super::delivery::Delivery;
+use super::metrics;
 use super::packet::Relayed;
 use super::program::ProgramLink;
+use super::remote::is_tcp;
 use super::sdp::Credentials;
 use super::sdp::fragment::Fragment;
 use super::session::Session;
 use super::table::Table;
+use super::tcp::{self, Connections};
 use super::types::{
     CloseReason, OfferError, PatchError, Patched, SessionFlow, SessionId, SessionStats, StreamKey,
 };
@@ -28,6 +33,10 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_BATCHES: usize = 16;
 /// No datagram waits for longer in the kernel: an older stamp means that the wall clock has been set.
 const MAX_WAIT: Duration = Duration::from_secs(2);
+/// How often a port is tried that is to be free for UDP and for TCP.
+const MAX_BINDS: usize = 16;
+/// Datagrams of TCP before others get their turn.
+const MAX_FRAMES: usize = 64;
 /// Commands that may wait; beyond it callers wait.
 pub(super) const MAX_COMMANDS: usize = 256;
 
@@ -105,8 +114,36 @@ pub(super) enum Command {
     Shutdown { reply: oneshot::Sender<()> },
 }
 
+/// What the media thread listens on.
+pub(super) struct Ports {
+    /// Of everybody.
+    pub(super) udp: std::net::UdpSocket,
+    /// The same number for ICE over TCP, unless that is off.
+    pub(super) tcp: Option<std::net::TcpListener>,
+}
+
+/// Binds the port for UDP and TCP.
+pub(super) fn bind(config: &Config) -> io::Result<Ports> {
+    for _ in 0..MAX_BINDS {
+        let udp = bind_udp(config)?;
+        if !config.tcp {
+            return Ok(Ports { udp, tcp: None });
+        }
+        match tcp::bind(udp.local_addr()?) {
+            Ok(tcp) => {
+                let tcp = Some(tcp);
+                return Ok(Ports { udp, tcp });
+            }
+            // Any port will do: another one may be free for both.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && config.bind.port() == 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
+}
+
 /// Binds the socket with large kernel buffers.
-pub(super) fn bind(config: &Config) -> io::Result<std::net::UdpSocket> {
+fn bind_udp(config: &Config) -> io::Result<std::net::UdpSocket> {
     let socket = Socket::new(
         Domain::for_address(config.bind),
         Type::DGRAM,
@@ -125,7 +162,7 @@ pub(super) fn bind(config: &Config) -> io::Result<std::net::UdpSocket> {
 }
 
 /// What answers advertise for a socket bound to `local`.
-pub(super) fn candidates(config: &Config, local: SocketAddr) -> io::Result<Vec<SocketAddr>> {
+pub(super) fn addresses(config: &Config, local: SocketAddr) -> io::Result<Vec<SocketAddr>> {
     let mut ips: Vec<IpAddr> = config.external_ips.clone();
     if ips.is_empty() && !local.ip().is_unspecified() {
         ips.push(local.ip());
@@ -154,10 +191,12 @@ pub(super) fn candidates(config: &Config, local: SocketAddr) -> io::Result<Vec<S
 
 /// The media thread's loop; returns after [`Command::Shutdown`] or when all handles are gone.
 pub(super) async fn run(
-    socket: std::net::UdpSocket,
+    ports: Ports,
+    max_tcp_connections: usize,
     mut table: Table,
     mut commands: mpsc::Receiver<Command>,
 ) -> io::Result<()> {
+    let Ports { udp: socket, tcp } = ports;
     let state = UdpSocketState::new((&socket).into())?;
     let is_v6 = socket.local_addr()?.is_ipv6();
     let socket = UdpSocket::from_std(socket)?;
@@ -166,9 +205,12 @@ pub(super) async fn run(
         state,
         is_v6,
         buffers: vec![0; BATCH_SIZE * BUFFER],
+        tcp: Connections::new(tcp, max_tcp_connections)?,
+        batch: Batch::default(),
+        dropped: 0,
     };
-    let mut metrics = tokio::time::interval(METRICS_INTERVAL);
-    metrics.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = tokio::time::interval(METRICS_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let deadline = table.poll_timeout();
         tokio::select! {
@@ -202,7 +244,13 @@ pub(super) async fn run(
                 wire.receive(&mut table);
                 table.handle_timeout(now());
             }
-            _ = metrics.tick() => table.publish_metrics(),
+            datagram = wire.tcp.next(now) => wire.receive_frames(&mut table, datagram),
+            _ = ticks.tick() => {
+                wire.tcp.sweep(now(), |key| table.is_proven(key));
+                table.publish_metrics();
+                metrics::tcp(wire.tcp.take_figures());
+                metrics::send_drops(std::mem::take(&mut wire.dropped));
+            }
         }
         wire.send(&mut table);
     }
@@ -268,20 +316,53 @@ fn handle(table: &mut Table, command: Command) {
 /// Room for one receive: what the kernel may coalesce from one sender.
 const BUFFER: usize = 65_536;
 
-/// The socket with its batching.
+/// The socket with its batching, and the connections.
 struct Wire {
     socket: UdpSocket,
     state: UdpSocketState,
     is_v6: bool,
     buffers: Vec<u8>,
+    tcp: Connections,
+    batch: Batch,
+    /// Datagrams that the kernel did not take.
+    dropped: u64,
 }
 
 impl Wire {
+    /// Takes a datagram that came over TCP, if there is one, and those that wait behind it.
+    fn receive_frames(&mut self, table: &mut Table, first: Option<(SocketAddr, Bytes)>) {
+        let now = now();
+        let mut next = first;
+        for _ in 0..MAX_FRAMES {
+            if let Some((from, datagram)) = next {
+                table.handle_datagram(now, from, &datagram);
+                if table.is_backlogged() {
+                    table.settle(now);
+                    self.send(table);
+                }
+            }
+            next = self.tcp.try_next(now);
+            if next.is_none() {
+                break;
+            }
+        }
+        // Taken from the queue already.
+        if let Some((from, datagram)) = next {
+            table.handle_datagram(now, from, &datagram);
+        }
+        table.handle_timeout(now);
+    }
+
     fn receive(&mut self, table: &mut Table) {
+        let mut buffers = std::mem::take(&mut self.buffers);
+        self.receive_into(&mut buffers, table);
+        self.buffers = buffers;
+    }
+
+    fn receive_into(&mut self, buffers: &mut [u8], table: &mut Table) {
         for _ in 0..MAX_BATCHES {
             let mut meta = [RecvMeta::default(); BATCH_SIZE];
-            let mut slices: Vec<IoSliceMut<'_>> = self
-                .buffers
+            let mut slices: Vec<IoSliceMut<'_>> = buffers
                 .chunks_exact_mut(BUFFER)
                 .map(IoSliceMut::new)
                 .collect();
@@ -298,7 +379,7 @@ impl Wire {
             });
             drop(slices);
             let (now, wall) = (now(), wall());
-            for (buffer, meta) in self.buffers.chunks_exact(BUFFER).zip(&meta).take(count) {
+            for (buffer, meta) in buffers.chunks_exact(BUFFER).zip(&meta).take(count) {
                 let from = canonical(meta.addr);
                 let arrived = arrival(now, wall, meta.timestamp);
                 let filled = buffer.get(..meta.len).unwrap_or_default();
@@ -319,21 +400,36 @@ impl Wire {
         }
     }
 
-    /// Sends what waits. Feedback is small and rare, so one call per datagram; what does not fit is dropped, as a
+    /// Sends what waits, what goes to one peer in as few calls as the kernel allows; what does not fit is dropped, as a
     /// network would.
-    fn send(&self, table: &mut Table) {
+    fn send(&mut self, table: &mut Table) {
+        let max_segments = self.state.max_gso_segments();
         while let Some((to, datagram)) = table.poll_transmit() {
+            if is_tcp(to) {
+                self.tcp.send(to, datagram);
+            } else {
+                self.batch.add(to, datagram, max_segments);
+            }
+        }
+        let (socket, state, is_v6) = (&self.socket, &self.state, self.is_v6);
+        let mut dropped = 0;
+        self.batch.drain(|run| {
             let transmit = Transmit {
-                destination: if self.is_v6 { mapped(to) } else { to },
+                destination: if is_v6 { mapped(run.to) } else { run.to },
                 ecn: None,
-                contents: &datagram,
-                segment_size: None,
+                contents: &run.bytes,
+                segment_size: run.is_joined().then_some(run.segment),
                 src_ip: None,
             };
-            let _ = self.socket.try_io(Interest::WRITABLE, || {
-                self.state.try_send((&self.socket).into(), &transmit)
+            let sent = socket.try_io(Interest::WRITABLE, || {
+                state.try_send(socket.into(), &transmit)
             });
-        }
+            // Other errors are about who is not there.
+            if sent.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                dropped += run.count();
+            }
+        });
+        self.dropped += dropped;
     }
 }
 

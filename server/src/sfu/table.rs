@@ -27,6 +27,7 @@ use super::metrics;
 use super::packet::Relayed;
 use super::program::{Demand, ProgramLink};
 use super::sdp::Credentials;
+use super::sdp::candidate::Candidate;
 use super::sdp::fragment::{self, Fragment};
 use super::session::{Output, Session, Totals};
 use super::types::{
@@ -77,7 +78,7 @@ pub(super) struct Table {
     max_viewers_per_channel: usize,
     /// How long subscribers wait for a participant whose connection broke.
     patience: Duration,
-    candidates: Vec<SocketAddr>,
+    candidates: Vec<Candidate>,
     entries: HashMap<SessionId, Entry>,
     half_open: BTreeMap<u64, SessionId>,
     routes: Routes,
@@ -103,7 +104,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(config: &Config, candidates: Vec<SocketAddr>) -> Self {
+    pub(super) fn new(config: &Config, candidates: Vec<Candidate>) -> Self {
         Self {
             limits: (config.max_sessions, config.max_half_open),
             max_subscribers_per_channel: config.max_subscribers_per_channel,
@@ -473,6 +474,11 @@ impl Table {
             stats.sink_drops = delivery.drops();
         }
         Some(stats)
+    }
+
+    /// Whether an address speaks for a session.
+    pub(super) fn is_proven(&self, address: SocketAddr) -> bool {
+        self.routes.has_address(address)
     }
 
     /// Publishes gauges and counters.

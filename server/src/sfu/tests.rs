@@ -1,10 +1,12 @@
 //! The whole ingest over a real socket on loopback.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ::media::{Clock, Kind};
 use bytes::Bytes;
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
 use super::engine::peer::Peer;
@@ -34,24 +36,72 @@ fn config() -> Config {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test publisher's connection")]
+async fn connect(sfu: &Sfu) -> TcpStream {
+    let connected = TcpStream::connect(sfu.local_address()).await;
+    connected.expect("loopback")
+}
+
+/// A publisher's way to the server.
+enum Way {
+    Udp(UdpSocket),
+    /// With what has been read of it.
+    Tcp(TcpStream, Vec<u8>),
+}
+
+impl Way {
+    async fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
+        match self {
+            Self::Udp(socket) => {
+                socket.send_to(datagram, to).await.expect("sent");
+            }
+            Self::Tcp(stream, _) => {
+                let length = u16::try_from(datagram.len()).expect("short");
+                let frame = [&length.to_be_bytes(), datagram].concat();
+                stream.write_all(&frame).await.expect("sent");
+            }
+        }
+    }
+
+    /// The next datagram; nothing is lost when this is cancelled.
+    async fn receive(&mut self) -> (SocketAddr, Vec<u8>) {
+        match self {
+            Self::Udp(socket) => {
+                let mut buffer = vec![0; 2_048];
+                let (length, from) = socket.recv_from(&mut buffer).await.expect("received");
+                buffer.truncate(length);
+                (from, buffer)
+            }
+            Self::Tcp(stream, read) => loop {
+                if let Some((&[high, low], rest)) = read.split_first_chunk::<2>()
+                    && let Some(datagram) = rest.get(..usize::from(u16::from_be_bytes([high, low])))
+                {
+                    let datagram = datagram.to_vec();
+                    read.drain(..2 + datagram.len());
+                    return (stream.peer_addr().expect("connected"), datagram);
+                }
+                let length = stream.read_buf(read).await.expect("received");
+                assert!(length > 0, "the server has hung up");
+            },
+        }
+    }
+}
+
 /// A publisher on its own socket.
 struct Publisher {
     peer: Peer,
-    socket: UdpSocket,
-    buffer: Vec<u8>,
+    way: Way,
 }
 
 impl Publisher {
     /// Moves datagrams both ways for one tick.
     async fn pump(&mut self, tick: &mut tokio::time::Interval) {
         while let Some((to, datagram)) = self.peer.poll_transmit() {
-            self.socket.send_to(&datagram, to).await.expect("sent");
+            self.way.send(to, &datagram).await;
         }
         tokio::select! {
-            received = self.socket.recv_from(&mut self.buffer) => {
-                let (length, from) = received.expect("received");
-                let datagram = self.buffer.get(..length).expect("in range");
-                self.peer.handle_datagram(now(), from, datagram);
+            (from, datagram) = self.way.receive() => {
+                self.peer.handle_datagram(now(), from, &datagram);
             }
             _ = tick.tick() => self.peer.handle_timeout(now()),
         }
@@ -98,26 +148,47 @@ impl Publisher {
 }
 
 async fn publisher(sfu: &Sfu, sink: mpsc::Sender<(SessionId, Ingress)>) -> (Publisher, SessionId) {
-    let socket = socket().await;
-    let local = socket.local_addr().expect("bound");
-    let (mut peer, offer) = Peer::offer(now(), local);
+    publisher_by(sfu, Way::Udp(socket().await), sink).await
+}
+
+async fn publisher_by(
+    sfu: &Sfu,
+    way: Way,
+    sink: mpsc::Sender<(SessionId, Ingress)>,
+) -> (Publisher, SessionId) {
+    let local = match &way {
+        Way::Udp(socket) => socket.local_addr(),
+        Way::Tcp(stream, _) => stream.local_addr(),
+    };
+    let (mut peer, offer) = Peer::offer(now(), local.expect("bound"));
     let answer = sfu.publish(offer, sink, None).await.expect("accepted");
     assert!(answer.etag.starts_with('"') && answer.etag.ends_with('"'));
     peer.accept_answer(now(), answer.sdp);
-    let publisher = Publisher {
-        peer,
-        socket,
-        buffer: vec![0; 2_048],
-    };
-    (publisher, answer.session)
+    (Publisher { peer, way }, answer.session)
 }
 
 #[tokio::test]
 async fn three_seconds_over_loopback() {
-    let clock = Clock::new(now());
-    let sfu = Sfu::start(config(), clock).expect("started");
+    let sfu = Sfu::start(config(), Clock::new(now())).expect("started");
+    let way = Way::Udp(socket().await);
+    three_seconds(sfu, way).await;
+}
+
+#[tokio::test]
+async fn three_seconds_over_tcp() {
+    let sfu = Sfu::start(config(), Clock::new(now())).expect("started");
+    let way = Way::Tcp(connect(&sfu).await, Vec::new());
+    three_seconds(sfu, way).await;
+}
+
+async fn three_seconds(sfu: Sfu, way: Way) {
+    let clock = sfu.shared.clock;
+    let peer = match &way {
+        Way::Udp(socket) => socket.local_addr().ok(),
+        Way::Tcp(stream, _) => stream.local_addr().ok(),
+    };
     let (sink, mut source) = mpsc::channel(2_000);
-    let (mut publisher, session) = publisher(&sfu, sink).await;
+    let (mut publisher, session) = publisher_by(&sfu, way, sink).await;
     let mut tick = tokio::time::interval(Duration::from_millis(1));
     let connect = async {
         loop {
@@ -136,6 +207,7 @@ async fn three_seconds_over_loopback() {
     let end = clock.timestamp(now()).as_nanos();
     let stats = sfu.stats(session).await.expect("lives");
     assert_eq!(stats.audio.expect("audio").lost, 0);
+    assert_eq!(stats.remote_address, peer);
     sfu.close(session).await;
     let (mut video, mut audio) = (Vec::new(), Vec::new());
     let last = loop {
@@ -171,10 +243,8 @@ async fn three_seconds_over_loopback() {
 async fn plain_stun_is_answered() {
     let sfu = Sfu::start(config(), Clock::new(now())).expect("started");
     let socket = socket().await;
-    let mut request = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
-    request.extend_from_slice(&[9; 12]);
     socket
-        .send_to(&request, sfu.local_address())
+        .send_to(&PLAIN_STUN, sfu.local_address())
         .await
         .expect("sent");
     let mut answer = [0; 64];
@@ -186,6 +256,51 @@ async fn plain_stun_is_answered() {
     assert_eq!(length, 32);
     assert_eq!(answer[..2], [1, 1]);
     assert_eq!(sfu.advertised(), [sfu.local_address()]);
+    sfu.shutdown().await;
+}
+
+/// A STUN binding request that names nobody.
+const PLAIN_STUN: [u8; 20] = [
+    0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9,
+];
+
+#[tokio::test]
+async fn tcp_is_answered_and_what_is_no_framing_is_hung_up_on() {
+    let sfu = Sfu::start(config(), Clock::new(now())).expect("started");
+    let limit = Duration::from_secs(5);
+    let stream = connect(&sfu).await;
+    let local = stream.local_addr().expect("connected");
+    let mut way = Way::Tcp(stream, Vec::new());
+    // An empty frame keeps connections alive and means nothing.
+    way.send(local, &[]).await;
+    way.send(local, &PLAIN_STUN).await;
+    let answered = tokio::time::timeout(limit, way.receive()).await;
+    let (_, answer) = answered.expect("in time");
+    // XOR-MAPPED-ADDRESS of 12 bytes, IPv4: over TCP the peer is who it is, too.
+    assert_eq!(
+        (answer.len(), &answer[..2], answer[25]),
+        (32, &[1, 1][..], 1)
+    );
+    let port = u16::from_be_bytes([answer[26], answer[27]]) ^ 0x2112;
+    assert_eq!(port, local.port());
+
+    let mut rude = connect(&sfu).await;
+    rude.write_all(b"GET / HTTP/1.1\r\n\r\n")
+        .await
+        .expect("sent");
+    let mut rest = Vec::new();
+    let hung_up = tokio::time::timeout(limit, rude.read_to_end(&mut rest)).await;
+    assert!(hung_up.is_ok() && rest.is_empty());
+    sfu.shutdown().await;
+
+    let off = Config {
+        tcp: false,
+        ..config()
+    };
+    let sfu = Sfu::start(off, Clock::new(now())).expect("started");
+    #[expect(clippy::disallowed_methods, reason = "a test that is refused")]
+    let refused = TcpStream::connect(sfu.local_address()).await;
+    assert!(refused.is_err());
     sfu.shutdown().await;
 }
 

@@ -1,8 +1,8 @@
 //! The SDP answer (RFC 9429 §5.3.1), written from the offer and the transport.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
 
+use super::candidate::Candidate;
 use super::section::parameter;
 use super::{Codec, Credentials, Direction, Offer, Section, Taken};
 use crate::sfu::egress::Seed;
@@ -19,7 +19,7 @@ pub(crate) struct Local<'a> {
     /// SHA-256 of our certificate, colon-separated.
     pub(crate) fingerprint: &'a str,
     /// Where the client may send to.
-    pub(crate) candidates: &'a [SocketAddr],
+    pub(crate) candidates: &'a [Candidate],
     /// Session number for the `o=` line.
     pub(crate) session: u64,
     /// Where Chromium's bandwidth estimate starts.
@@ -133,8 +133,8 @@ fn accept(out: &mut Text, offer: &Offer, section: &Section, taken: &Taken, local
     if let Some(streams) = &local.streams {
         announce(out, taken, streams, local.session);
     }
-    for (index, address) in local.candidates.iter().enumerate() {
-        out.line(format_args!("{}", candidate(index, *address)));
+    for candidate in local.candidates {
+        out.line(format_args!("{candidate}"));
     }
     out.line(format_args!("a=end-of-candidates"));
 }
@@ -195,13 +195,4 @@ fn h264_parameters(codec: &Codec, local: &Local<'_>) -> String {
         );
     }
     out
-}
-
-/// A host candidate; earlier addresses are preferred (RFC 8445 §5.1.2).
-pub(super) fn candidate(index: usize, address: SocketAddr) -> String {
-    let local_preference = 65_535_u32.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
-    let priority = 126 << 24 | local_preference << 8 | 255;
-    let foundation = index + 1;
-    let (ip, port) = (address.ip(), address.port());
-    format!("a=candidate:{foundation} 1 udp {priority} {ip} {port} typ host")
 }

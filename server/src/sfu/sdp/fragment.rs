@@ -1,9 +1,7 @@
 //! Trickle ICE fragments (RFC 8840 §9), as WHIP patches sessions with them (RFC 9725 §4.3).
 
-use std::net::SocketAddr;
-
 use super::Credentials;
-use super::answer::candidate;
+use super::candidate::Candidate;
 use super::section::check_credentials;
 
 /// Most lines that are read.
@@ -72,18 +70,13 @@ impl Fragment {
 }
 
 /// The answer to an ICE restart: our new credentials and our candidates.
-pub(crate) fn render(local: &Credentials, addresses: &[SocketAddr]) -> String {
+pub(crate) fn render(local: &Credentials, candidates: &[Candidate]) -> String {
     let mut lines = vec![
         "a=ice-lite".to_owned(),
         format!("a=ice-ufrag:{}", local.ufrag),
         format!("a=ice-pwd:{}", local.pwd),
     ];
-    lines.extend(
-        addresses
-            .iter()
-            .enumerate()
-            .map(|(index, address)| candidate(index, *address)),
-    );
+    lines.extend(candidates.iter().map(Candidate::to_string));
     lines.push("a=end-of-candidates".to_owned());
     lines.iter().map(|line| format!("{line}\r\n")).collect()
 }

@@ -10,6 +10,7 @@
 //! forwarded packets have none but a number of ours, where the subscriber reports on it.
 
 pub(crate) mod answer;
+pub(crate) mod candidate;
 pub(crate) mod fragment;
 mod section;
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::answer::{Local, Streams, render};
 use super::fragment::Fragment;
-use super::{Credentials, Direction, Offer, Setup};
+use super::{Credentials, Direction, Offer, Setup, candidate};
 use crate::sfu::egress::Seed;
 use crate::sfu::ingress_clock::Media;
 use crate::sfu::types::OfferError;
@@ -30,7 +30,7 @@ fn render_answer(offer: &Offer, streams: Option<Streams>) -> String {
         &Local {
             credentials: &credentials,
             fingerprint: "00:11",
-            candidates: &["127.0.0.1:8189".parse().expect("address")],
+            candidates: &candidate::all(&["127.0.0.1:8189".parse().expect("address")], false),
             session: 1,
             start_bitrate_kbps: 2_500,
             max_bitrate_kbps: 8_000,

@@ -21,7 +21,7 @@ use crate::sfu::ingress_clock::Media;
 use crate::sfu::packet::Outgoing;
 use crate::sfu::program::ProgramLink;
 use crate::sfu::sdp::answer::{Local, Streams, render};
-use crate::sfu::sdp::{Direction, Offer};
+use crate::sfu::sdp::{Direction, Offer, candidate};
 use crate::sfu::session::Session;
 use crate::sfu::types::{CloseReason, Ingress, OfferError, SessionId, StreamKey};
 
@@ -104,7 +104,7 @@ impl World {
         Self {
             now,
             clock: Clock::new(now),
-            table: Table::new(&config, vec![address(SERVER)]),
+            table: Table::new(&config, candidate::all(&[address(SERVER)], false)),
             config,
             identity: Identity::generate().expect("identity"),
             sink,
@@ -128,7 +128,7 @@ impl World {
         let local = Local {
             credentials: session.credentials(),
             fingerprint: self.identity.fingerprint(),
-            candidates: &[address(SERVER)],
+            candidates: &candidate::all(&[address(SERVER)], false),
             session: 1,
             start_bitrate_kbps: 2_500,
             max_bitrate_kbps: 8_000,

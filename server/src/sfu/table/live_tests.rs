@@ -18,7 +18,7 @@ use crate::sfu::engine::peer::Peer;
 use crate::sfu::ingress_clock::Media;
 use crate::sfu::sdp::answer::{Local, render};
 use crate::sfu::sdp::fragment::Fragment;
-use crate::sfu::sdp::{Credentials, Direction, Offer};
+use crate::sfu::sdp::{Credentials, Direction, Offer, candidate};
 use crate::sfu::session::Session;
 use crate::sfu::types::{CloseReason, Ingress, PatchError, SessionId};
 
@@ -76,7 +76,7 @@ impl World {
             &Local {
                 credentials: session.credentials(),
                 fingerprint: identity.fingerprint(),
-                candidates: &[server],
+                candidates: &candidate::all(&[server], false),
                 session: 1,
                 start_bitrate_kbps: 2_500,
                 max_bitrate_kbps: 8_000,
@@ -86,7 +86,7 @@ impl World {
         peer.accept_answer(now, answer);
         let (sink, source) = mpsc::channel(10_000);
         let id = SessionId(Uuid::from_u128(7));
-        let mut table = Table::new(&config, vec![server]);
+        let mut table = Table::new(&config, candidate::all(&[server], false));
         table
             .open_publisher(now, id, session, Delivery::new(id, sink), None)
             .expect("room");

@@ -12,7 +12,7 @@ use super::Table;
 use crate::sfu::config::Config;
 use crate::sfu::delivery::Delivery;
 use crate::sfu::engine::Identity;
-use crate::sfu::sdp::{Direction, Offer};
+use crate::sfu::sdp::{Direction, Offer, candidate};
 use crate::sfu::session::Session;
 use crate::sfu::types::{CloseReason, Ingress, OfferError, SessionId};
 
@@ -40,7 +40,7 @@ impl Flood {
     fn new(config: Config) -> (Self, mpsc::Receiver<(SessionId, Ingress)>) {
         let (sink, source) = mpsc::channel(100_000);
         let flood = Self {
-            table: Table::new(&config, vec![address(1)]),
+            table: Table::new(&config, candidate::all(&[address(1)], false)),
             config,
             identity: Identity::generate().expect("identity"),
             sink,
