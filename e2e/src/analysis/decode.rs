@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 
 use super::pictures::{Slices, annexb_slices};
-use crate::clip::PictureSize;
+use crate::clip::{PictureSize, read_code};
 use crate::run::tools;
 
 /// Runs ffmpeg on a file and gives what it writes; anything it complains about is an error.
@@ -65,16 +65,42 @@ pub fn luma(file: &Path, size: PictureSize) -> anyhow::Result<Vec<Vec<u8>>> {
 ///
 /// # Errors
 /// When the decoder finds an error, or the pictures do not have this size.
-pub fn each_luma(
+pub fn each_luma(file: &Path, size: PictureSize, each: impl FnMut(&[u8])) -> anyhow::Result<()> {
+    each_plane(file, size, "extractplanes=y", each)
+}
+
+/// The drawn numbers of pictures whose size may change; `None` where one cannot be read.
+///
+/// # Errors
+/// When the decoder finds an error.
+pub fn numbers(file: &Path) -> anyhow::Result<Vec<Option<u32>>> {
+    const SIZE: PictureSize = PictureSize {
+        width: 320,
+        height: 180,
+    };
+    let mut numbers = Vec::new();
+    each_plane(
+        file,
+        SIZE,
+        "scale=320:180,format=yuv420p,extractplanes=y",
+        |luma| {
+            numbers.push(read_code(luma, SIZE.width));
+        },
+    )?;
+    Ok(numbers)
+}
+
+fn each_plane(
     file: &Path,
     size: PictureSize,
+    filter: &str,
     mut each: impl FnMut(&[u8]),
 ) -> anyhow::Result<()> {
     let mut decoder = Command::new(tools::ffmpeg9()?)
         .args(["-v", "error", "-xerror", "-nostdin", "-i"])
         .arg(file)
         .args(["-an", "-fps_mode", "passthrough", "-enc_time_base", "demux"])
-        .args(["-vf", "extractplanes=y", "-pix_fmt", "gray"])
+        .args(["-vf", filter, "-pix_fmt", "gray"])
         .args(["-f", "rawvideo", "-"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -144,6 +144,28 @@ impl Browser {
         Self::start("watch.mjs", &[url, player, &seconds.to_string()])
     }
 
+    /// Opens a WHEP URL on an empty page and judges `seconds` of it.
+    ///
+    /// # Errors
+    /// When Chromium is missing.
+    pub fn whep(url: &str, seconds: u32) -> anyhow::Result<Self> {
+        Self::start("whep.mjs", &[url, &seconds.to_string()])
+    }
+
+    /// What a viewer at a WHEP URL has counted when judging began, or, once it has reported, at the end: the browser's own
+    /// figures of `video` and `audio`, and the `protocol` over which they came.
+    ///
+    /// # Errors
+    /// When it has not said.
+    pub async fn received(&mut self, at_end: bool) -> anyhow::Result<Value> {
+        let (event, field) = match at_end {
+            false => ("judging", "received"),
+            true => ("report", "after"),
+        };
+        let said = self.said(event, Duration::from_secs(60)).await?;
+        Ok(said.get(field).context("figures")?.clone())
+    }
+
     /// Waits until the picture moves.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ pub mod destination;
 pub mod ports;
 pub mod process;
 pub mod redis;
+pub mod relay;
 pub mod rtmp;
 pub mod rtmp_tap;
 pub mod rude;

@@ -17,6 +17,8 @@ pub struct Encoding {
     pub pyramid: bool,
     /// Sampling rate of the sound.
     pub sample_rate_hz: u32,
+    /// Pictures from one keyframe to the next.
+    pub gop: u32,
 }
 
 impl Default for Encoding {
@@ -26,6 +28,7 @@ impl Default for Encoding {
             b_frames: 0,
             pyramid: false,
             sample_rate_hz: 48_000,
+            gop: 15,
         }
     }
 }
@@ -39,14 +42,17 @@ pub fn encoded(clip: &Path, encoding: Encoding) -> anyhow::Result<PathBuf> {
         b_frames,
         pyramid,
         sample_rate_hz,
+        gop,
     } = encoding;
     let pyramid = if pyramid { "normal" } else { "none" };
-    let file = clip.with_extension(format!("{b_frames}b-{pyramid}-{sample_rate_hz}.flv"));
+    let file = clip.with_extension(format!(
+        "{b_frames}b-{pyramid}-{sample_rate_hz}-gop{gop}.flv"
+    ));
     if !file.exists() {
         let scratch = tempfile::tempdir_in(crate::cache_folder()?)?;
         let made = scratch.path().join("clip.flv");
         let x264 = format!(
-            "bframes={b_frames}:b-pyramid={pyramid}:b-adapt=0:scenecut=0:keyint=15:min-keyint=15:threads=1"
+            "bframes={b_frames}:b-pyramid={pyramid}:b-adapt=0:scenecut=0:keyint={gop}:min-keyint={gop}:threads=1"
         );
         let mut ffmpeg = Command::new(tools::ffmpeg9()?);
         ffmpeg.args(["-v", "error", "-y", "-i"]).arg(clip);

@@ -110,6 +110,7 @@ async fn b_frames_arrive_unchanged() -> anyhow::Result<()> {
         b_frames: 2,
         pyramid: true,
         sample_rate_hz: 44_100,
+        ..Encoding::default()
     };
     arrives_unchanged(encoding).await
 }
@@ -257,6 +258,7 @@ async fn co_broadcasters_see_and_hear_such_a_host() -> anyhow::Result<()> {
         b_frames: 2,
         pyramid: false,
         sample_rate_hz: 44_100,
+        ..Encoding::default()
     };
     let file = file(encoding)?;
     let url = anchor.rtmp("demo?participant=ann");
