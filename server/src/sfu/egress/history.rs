@@ -4,7 +4,8 @@
 //! - At most [`CAPACITY`] packets are kept, none for longer than [`MAX_AGE`].
 //! - Over time no more packets are repeated than were sent: every packet sent pays for one repetition, and at most
 //!   [`MAX_CREDIT`] are saved up. A peer that asks without end costs no more than twice its stream.
-//! - The same packet is not repeated within a round trip: the peer has asked again before the first repetition arrived.
+//! - The same packet is not repeated within [`PATIENCE`] of a round trip: the peer has asked again before the first repetition
+//!   arrived. A whole one would refuse who asks again exactly a round trip later by a measure of its own.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ const CAPACITY: usize = 1_024;
 const MAX_AGE: Duration = Duration::from_secs(2);
 /// Most repetitions saved up.
 const MAX_CREDIT: u32 = 512;
+/// In round trips.
+const PATIENCE: f64 = 0.75;
 /// Shortest time between two repetitions of a packet, whatever the round trip.
 const MIN_SPACING: Duration = Duration::from_millis(10);
 /// The round trip while it is not known.
@@ -84,7 +87,8 @@ impl History {
             .sent
             .partition_point(|sent| newest.wrapping_sub(sent.sequence) > age);
         let sent = self.sent.get_mut(found)?;
-        let spacing = rtt.unwrap_or(DEFAULT_RTT).max(MIN_SPACING);
+        let spacing = rtt.unwrap_or(DEFAULT_RTT);
+        let spacing = spacing.mul_f64(PATIENCE).max(MIN_SPACING);
         let last = sent.repeated.unwrap_or(sent.at);
         let is_due = sent.repeated.is_none() || now.saturating_duration_since(last) >= spacing;
         let is_old = now.saturating_duration_since(sent.at) > MAX_AGE;
