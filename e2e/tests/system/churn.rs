@@ -113,8 +113,10 @@ async fn who_comes_and_goes_leaves_nothing_behind() -> anyhow::Result<()> {
     report(&format!(
         "{sessions} sessions: {before_kib} KiB, then {after_kib} KiB"
     ));
+    // A leak of sessions grows with their number, the slack of an allocator does not: few of them tell less.
+    let percent = if sessions < 200 { 110 } else { 105 };
     ensure!(
-        after_kib * 100 <= before_kib * 105,
+        after_kib * 100 <= before_kib * percent,
         "memory grew from {before_kib} to {after_kib} KiB"
     );
 
