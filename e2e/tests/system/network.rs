@@ -228,8 +228,9 @@ async fn what_a_viewers_network_loses_is_repaired() -> anyhow::Result<()> {
         );
         report(&said);
         ensure!(lost > 0, "nothing was lost");
-        // Those at both ends of the count may be in one and not in the other.
-        ensure!(complete + 3.0 >= f64::from(u32::try_from(sent)?), "{said}");
+        // Some are on their way when the browser counts. One that is never complete would take the rest of its three seconds with
+        // it, or a keyframe.
+        ensure!(complete + 8.0 >= f64::from(u32::try_from(sent)?), "{said}");
         ensure!(
             grown("video", "pliCount") == 0.0,
             "keyframes were asked for: {said}"
