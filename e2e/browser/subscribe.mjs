@@ -5,16 +5,18 @@ import { readFileSync } from "node:fs";
 const here = (name) => readFileSync(new URL(name, import.meta.url), "utf8");
 
 /** Runs inside the page: one WHEP session into a <video> of its own. */
-export async function subscribe(url) {
+export async function subscribe({ url, feedback = true }) {
   const peer = new RTCPeerConnection();
   const stream = new MediaStream();
   peer.ontrack = ({ track }) => stream.addTrack(track);
   for (const kind of ["video", "audio"]) peer.addTransceiver(kind, { direction: "recvonly" });
   await peer.setLocalDescription(await peer.createOffer());
+  // Without transport-wide feedback nobody estimates what the path carries: everything is sent, at once.
+  const offer = feedback ? peer.localDescription.sdp : peer.localDescription.sdp.replace(/^a=.*transport-(cc|wide).*\r\n/gm, "");
   const headers = { "Content-Type": "application/sdp" };
   const began = performance.now();
   for (;;) {
-    const answer = await fetch(url, { method: "POST", headers, body: peer.localDescription.sdp });
+    const answer = await fetch(url, { method: "POST", headers, body: offer });
     if (answer.status === 201) {
       await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
       break;

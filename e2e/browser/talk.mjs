@@ -22,7 +22,7 @@ try {
   if ((await phase()) === "idle") await page.evaluate(() => void window.anchornet.start());
   await page.waitForFunction(() => window.anchornet.stats().phase === "live", undefined, { timeout: 30_000 });
   say({ event: "live" });
-  const firstFrameMs = await page.evaluate(subscribe, whep);
+  const firstFrameMs = await page.evaluate(subscribe, { url: whep });
   await probe(page);
   say({ event: "playing", firstFrameMs });
   await sleep(SETTLE_S);

@@ -1,4 +1,4 @@
-// Watches a WHEP URL on an empty page and reports what a viewer saw, heard and counted.
+// Watches a WHEP URL on an empty page, without feedback for congestion control, and reports what a viewer saw, heard and counted.
 //
 // Usage: node whep.mjs WHEP_URL SECONDS
 // Says {"event":"playing"} once the picture moves, {"event":"report",…} after SECONDS of judging, then ends.
@@ -15,7 +15,7 @@ const SETTLE_S = 4;
 const { browser, page } = await openPage(say);
 try {
   await page.goto(new URL("/healthz", url).href);
-  const firstFrameMs = await page.evaluate(subscribe, url);
+  const firstFrameMs = await page.evaluate(subscribe, { url, feedback: false });
   await probe(page);
   say({ event: "playing", firstFrameMs });
   await sleep(SETTLE_S);

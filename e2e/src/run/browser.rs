@@ -144,7 +144,7 @@ impl Browser {
         Self::start("watch.mjs", &[url, player, &seconds.to_string()])
     }
 
-    /// Opens a WHEP URL on an empty page and judges `seconds` of it.
+    /// Opens a WHEP URL on an empty page, without feedback for congestion control, and judges `seconds` of it.
     ///
     /// # Errors
     /// When Chromium is missing.
