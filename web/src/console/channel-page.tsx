@@ -94,17 +94,17 @@ function Plots({ detail }: { detail: Detail }) {
   );
 }
 
-/** "WebRTC 2, HLS 1": only what somebody uses. */
+/** "WebRTC 2, HLS 1": only what somebody uses; a line breaks between ways only. */
 function watchedBy(viewers: Viewers): string {
   const ways: readonly (readonly [string, number])[] = [
     ["WebRTC", viewers.whep],
     ["FLV", viewers.flv],
-    ["WS-FLV", viewers.ws_flv],
+    ["WS\u2011FLV", viewers.ws_flv],
     ["HLS", viewers.hls],
     ["RTMP", viewers.rtmp],
   ];
   const used = ways.filter(([, count]) => count > 0);
-  return used.map(([way, count]) => `${way} ${format.count(count)}`).join(", ") || format.DASH;
+  return used.map(([way, count]) => `${way}\u00a0${format.count(count)}`).join(", ") || format.DASH;
 }
 
 function programFacts(channel: Channel, stats: ChannelStats | undefined) {

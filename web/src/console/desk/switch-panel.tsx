@@ -258,6 +258,7 @@ export function SwitchPanel(props: Props) {
   const inMix = castOf(seats).length;
   const outcome = desk.outcome.value;
   const live = channel.state !== "idle";
+  const slate = props.stats?.program.source === "slate" && channel.mode === "solo";
   const host = seats.find(({ participant }) => participant.role === "host")?.participant.id;
   return (
     <section class="card stack switch" aria-label="Switch">
@@ -269,7 +270,7 @@ export function SwitchPanel(props: Props) {
           on={channel.mode === "solo"}
           live={live}
           icon="host"
-          note={host ? `${host} alone` : "the host alone"}
+          note={slate ? "host away: slate" : `${host ?? "the host"} alone`}
           shortcut="s"
         />
         <ModeButton
