@@ -43,9 +43,19 @@ pub async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener
         reason = "this is the shell that opens the TCP ports"
     )]
     let listener = TcpListener::bind(address).await;
-    listener.with_context(|| {
-        format!("cannot listen on {address} for {what}; is another server on that port? change it in the configuration")
-    })
+    let remedy = match listener.as_ref().map_err(std::io::Error::kind) {
+        Err(std::io::ErrorKind::AddrInUse) => {
+            "another program is on that port: stop it, or choose another port"
+        }
+        Err(std::io::ErrorKind::AddrNotAvailable) => {
+            "this machine has no such address: choose one of its own, or 0.0.0.0 for all"
+        }
+        Err(std::io::ErrorKind::PermissionDenied) => {
+            "ports below 1024 are reserved: choose another one"
+        }
+        Ok(_) | Err(_) => "choose another one",
+    };
+    listener.with_context(|| format!("cannot listen on {address} for {what}; {remedy}"))
 }
 
 /// Serves `router` until `stop` is cancelled, then lets requests in flight end for at most [`Options::drain`].

@@ -89,10 +89,15 @@ fn check_config(node: &Node) -> anyhow::Result<()> {
     let auto = if config.auto_create() {
         "created by publishing"
     } else {
-        "created by the API only"
+        "created by the API or at the console, with a token of the scope admin"
+    };
+    let rtmp = if config.rtmp_ingest.enabled {
+        config.rtmp_ingest.listen.to_string()
+    } else {
+        "closed".to_owned()
     };
     print(&format!(
-        "The configuration is valid.\n  HTTP      {}\n  WebRTC    {}\n  RTMP      {}\n  access    {auth}\n  registry  {registry}\n  channels  {auto}\n",
+        "The configuration is valid.\n  HTTP      {}\n  WebRTC    {}\n  RTMP      {rtmp}\n  origin    {}\n  access    {auth}\n  registry  {registry}\n  channels  {auto}\n",
         config.http.listen, config.webrtc.listen, config.rtmp.listen
     ))
 }
