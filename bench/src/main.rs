@@ -2,7 +2,8 @@
 //!
 //! The servers are child processes; the source and all viewers live in this process, so that their CPU is not counted
 //! and one clock serves both ends. Absolute figures depend on the machine: read the ratios. Peers take part when they
-//! are installed: nginx with its RTMP module (`apt-get install nginx libnginx-mod-rtmp`) and xiu (`cargo install xiu`).
+//! are installed: nginx with its RTMP module (`apt-get install nginx libnginx-mod-rtmp`), Janus (`apt-get install janus`) and xiu
+//! (`cargo install xiu`).
 
 #![expect(
     clippy::disallowed_methods,
@@ -18,6 +19,7 @@ mod node;
 mod passthrough;
 mod report;
 mod rtmp;
+mod sfu;
 mod source;
 mod stats;
 mod switch;
@@ -103,6 +105,8 @@ enum Part {
     Switch,
     /// What the mixer costs.
     Mixing,
+    /// Forwarding by WebRTC.
+    Sfu,
 }
 
 fn parse_percent(text: &str) -> Result<f64, String> {
@@ -164,6 +168,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wants(Part::Mixing) {
         rows.extend(mixes(&args).await?);
+    }
+    if wants(Part::Sfu) {
+        rows.extend(forwarding(&args, scale.round).await?);
     }
     report::write(&rows, &args.json)?;
     print(&format!(
@@ -357,4 +364,18 @@ fn fan_out_rows(
 /// Progress and results are what this program is for.
 fn print(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// One publisher to many subscribers, and many to some.
+async fn forwarding(args: &Args, duration: Duration) -> anyhow::Result<Vec<Row>> {
+    print("forwarding by WebRTC");
+    let crowd = |channels, subscribers| sfu::Crowd {
+        channels,
+        subscribers,
+    };
+    let crowds = match args.quick {
+        true => vec![crowd(1, 10), crowd(3, 4)],
+        false => vec![crowd(1, 50), crowd(1, 200), crowd(20, 10)],
+    };
+    sfu::rows(&args.anchornet, &args.clips(), &crowds, duration).await
 }

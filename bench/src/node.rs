@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
+const JANUS: &str = "/usr/bin/janus";
 const NGINX: &str = "/usr/sbin/nginx";
 const NGINX_RTMP: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,6 +117,34 @@ impl Node {
         let mut node = Self::spawn("xiu", command, http, rtmp)?;
         node.folder = folder;
         node.await_port(rtmp).await?;
+        node.await_port(http).await?;
+        Ok(Some(node))
+    }
+
+    /// Debian's Janus, if installed, with its streaming plugin and what `streaming` configures for it.
+    pub(crate) async fn janus(streaming: &str) -> anyhow::Result<Option<Self>> {
+        if !Path::new(JANUS).exists() {
+            return Ok(None);
+        }
+        let http = free_port().await?;
+        let folder = scratch(&format!("janus-{http}"))?;
+        let transport = format!(
+            "general: {{ base_path = \"/janus\"; http = true; port = {http}; ip = \"127.0.0.1\"; https = false; }}\n"
+        );
+        for (name, text) in [
+            (
+                "janus.jcfg",
+                "general: { session_timeout = 0; debug_level = 1; }\n",
+            ),
+            ("janus.plugin.streaming.jcfg", streaming),
+            ("janus.transport.http.jcfg", &transport),
+        ] {
+            std::fs::write(folder.join(name), text)?;
+        }
+        let mut command = Command::new(JANUS);
+        command.arg("--configs-folder").arg(&folder);
+        let mut node = Self::spawn("Janus", command, http, 0)?;
+        node.folder = folder;
         node.await_port(http).await?;
         Ok(Some(node))
     }
