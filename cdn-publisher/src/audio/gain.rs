@@ -42,6 +42,11 @@ impl Gain {
         self.now == 0.0 && self.target == 0.0
     }
 
+    /// Nothing is heard once the change is over.
+    pub(crate) fn ends_silent(&self) -> bool {
+        self.target == 0.0
+    }
+
     /// Sound passes unchanged, or is about to.
     pub(crate) fn is_unity(&self) -> bool {
         self.target == 1.0

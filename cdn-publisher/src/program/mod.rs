@@ -515,7 +515,7 @@ impl Program {
         self.live = new;
         self.timeline.change_source();
         self.set_gains();
-        let method = match passed || self.passable().is_some() {
+        let method = match passed || self.soon_passable().is_some() {
             true => SpliceMethod::Bitstream,
             false => SpliceMethod::Crossfade,
         };

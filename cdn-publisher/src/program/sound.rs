@@ -94,10 +94,20 @@ impl Program {
 
     /// The source whose own AAC units sound exactly like what is to be heard.
     pub(super) fn passable(&self) -> Option<SourceId> {
+        self.alone(Source::has_sound)
+    }
+
+    /// The same when gains that move now have arrived.
+    pub(super) fn soon_passable(&self) -> Option<SourceId> {
+        self.alone(Source::stays_heard)
+    }
+
+    /// The one source that `is_heard`, if its own units can be published.
+    fn alone(&self, is_heard: impl Fn(&Source) -> bool) -> Option<SourceId> {
         let Some(bus) = &self.bus else {
             return None;
         };
-        let mut heard = self.sources.iter().filter(|source| source.has_sound());
+        let mut heard = self.sources.iter().filter(|source| is_heard(source));
         let source = heard.next().filter(|_| heard.next().is_none())?;
         let fits = source.aac().is_some_and(|config| bus.takes(config));
         (fits && source.is_unchanged()).then_some(source.id)

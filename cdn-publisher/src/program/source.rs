@@ -294,6 +294,11 @@ impl Source {
         self.line.is_some() && !self.gain.is_silent()
     }
 
+    /// It is heard, and no gain is about to change that.
+    pub(super) fn stays_heard(&self) -> bool {
+        self.line.is_some() && !self.gain.ends_silent()
+    }
+
     /// Capture time of the first packet of sound that waits, in nanoseconds of program time.
     pub(super) fn first_sound_ns(&self) -> Option<i64> {
         self.audio()?.first_ns()

@@ -314,13 +314,27 @@ fn a_cut_says_how_the_sound_is_joined() {
         let at = START_NS + n * 40_000_000 + 7_000_000;
         sim.arrives(mix, picture(&video, at, n % 5 == 0, n as u32), 0);
     }
+    // A guest who is heard in the mix only.
+    sim.script(
+        0,
+        Input::Attach {
+            source: GUEST,
+            gain: 0.0,
+        },
+    );
+    let mut opus = BrowserEncoder::new(96_000, false, false);
+    for n in 0..6 * 50 {
+        let at = START_NS + n * 20_000_000;
+        let sound = opus.encode(&[[0.0; 2]; 960]);
+        sim.arrives(GUEST, unit(&opus_track(), at, true, sound), 0);
+    }
     let show = |source, gain| Input::Show {
         source,
-        gains: vec![(SOURCE, gain)],
+        gains: vec![(GUEST, gain)],
         not_before: None,
     };
-    sim.script(START_NS + 2 * SECOND, show(mix, 0.5));
-    sim.script(START_NS + 4 * SECOND, show(SOURCE, 1.0));
+    sim.script(START_NS + 2 * SECOND, show(mix, 1.0));
+    sim.script(START_NS + 4 * SECOND, show(SOURCE, 0.0));
     let mut methods = Vec::new();
     sim.run(START_NS + 6 * SECOND, |_, output| {
         if let super::super::Output::Cut { method, .. } = output {
