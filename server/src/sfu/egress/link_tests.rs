@@ -467,3 +467,24 @@ fn a_path_that_recovers_is_used_again() {
         shown.len()
     );
 }
+
+#[test]
+fn a_small_stream_that_loses_much_is_not_thinned() {
+    let mut world = World::new(Link {
+        bps: 20e6,
+        loss_percent: 5,
+        delay_ms: 75,
+        ..Link::default()
+    });
+    world.kilobits = 1_000;
+    world.run(60);
+    let shown = world.shown(1_000);
+    let kbps = world.estimate_kbps();
+    assert!(
+        shown.len() >= 59 * 25 - 30,
+        "{} shown, {kbps:.0} kb/s",
+        shown.len()
+    );
+    assert_eq!(world.egress.totals().shed, 0, "{kbps:.0} kb/s");
+    assert!(kbps > 1_000.0, "{kbps}");
+}

@@ -4,7 +4,8 @@
 //! requests cannot crowd the stream out that it wants repaired. An ordinary picture fits into the bucket and leaves at
 //! once; only what is larger is spread.
 //!
-//! The rate follows the estimate, with headroom when the stream fits into it. Without an estimate it is a multiple of the
+//! The rate follows the estimate, with headroom unless the stream is too large for it: an estimate sinks somewhat below what is
+//! sent for a moment also where everything fits, and nothing is to be left out for that. Without an estimate it is a multiple of the
 //! stream's own rate: who does not report is not slowed down.
 
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ const MIN_DEPTH: f64 = 4_000.0;
 const QUANTUM: Duration = Duration::from_millis(5);
 /// Times the estimate.
 const HEADROOM: f64 = 1.5;
+/// Times the estimate that a stream may have without being left out in parts.
+const TOLERANCE: f64 = 1.25;
 /// Times the stream's own rate, without an estimate, and at least this.
 const MULTIPLE: f64 = 4.0;
 const MIN_UNKNOWN_BPS: f64 = 12_000_000.0;
@@ -51,7 +54,7 @@ impl Pacer {
     /// Sets the rate and fills up to `now`. `stream_bps` is what is published.
     pub(super) fn refill(&mut self, now: Instant, estimate_bps: Option<f64>, stream_bps: f64) {
         self.bps = match estimate_bps {
-            Some(bps) if stream_bps > bps => bps,
+            Some(bps) if stream_bps > bps * TOLERANCE => bps,
             Some(bps) => bps * HEADROOM,
             None => (stream_bps * MULTIPLE).max(MIN_UNKNOWN_BPS),
         };

@@ -56,6 +56,27 @@ fn losses_slow_down_only_when_they_are_many() {
 }
 
 #[test]
+fn few_packets_that_lose_five_percent_do_not_slow_anybody_down() {
+    let t = origin();
+    let mut loss = Loss::default();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut lowest = f64::INFINITY;
+    // A stream of 1 Mb/s: fifteen packets in a report.
+    for n in 0..3_000 {
+        let lost = (0..15).filter(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % 100 < 5
+        });
+        let lost = u32::try_from(lost.count()).expect("few");
+        loss.update(t + 100 * MS * n, lost, 15, 1.5e6, 150 * MS);
+        lowest = lowest.min(loss.limit());
+    }
+    assert!(lowest > 1.2e6, "{lowest}");
+}
+
+#[test]
 fn who_does_not_report_has_no_estimate() {
     let t = origin();
     let mut bandwidth = Bandwidth::new(1e6);
