@@ -144,12 +144,14 @@ impl Browser {
         Self::start("watch.mjs", &[url, player, &seconds.to_string()])
     }
 
-    /// Opens a WHEP URL on an empty page, without feedback for congestion control, and judges `seconds` of it.
+    /// Opens a WHEP URL on an empty page, with or without the `feedback` that congestion control is made of, and judges
+    /// `seconds` of it.
     ///
     /// # Errors
     /// When Chromium is missing.
-    pub fn whep(url: &str, seconds: u32) -> anyhow::Result<Self> {
-        Self::start("whep.mjs", &[url, &seconds.to_string()])
+    pub fn whep(url: &str, seconds: u32, feedback: bool) -> anyhow::Result<Self> {
+        let feedback = if feedback { "feedback" } else { "no-feedback" };
+        Self::start("whep.mjs", &[url, &seconds.to_string(), feedback])
     }
 
     /// What a viewer at a WHEP URL has counted when judging began, or, once it has reported, at the end: the browser's own

@@ -215,7 +215,9 @@ impl Egress {
         )]
         let whole = estimate.map(|bps| bps as u64);
         self.estimate_bps = whole;
-        self.pacer.refill(now, estimate, self.meter.bps());
+        let stream = self.meter.bps();
+        let is_full = self.bandwidth.is_full(stream);
+        self.pacer.refill(now, estimate, stream, is_full);
         while self.outputs.len() < MAX_QUEUED && self.pacer.may_send() && self.pacer.may_repeat() {
             let Some(sequence) = self.repeats.pop_front() else {
                 break;

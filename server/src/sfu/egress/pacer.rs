@@ -4,8 +4,9 @@
 //! requests cannot crowd the stream out that it wants repaired. An ordinary picture fits into the bucket and leaves at
 //! once; only what is larger is spread.
 //!
-//! The rate follows the estimate, with headroom unless the stream is too large for it: an estimate sinks somewhat below what is
-//! sent for a moment also where everything fits, and nothing is to be left out for that. Without an estimate it is a multiple of the
+//! The rate follows the estimate, with headroom unless the stream is too large for it. An estimate also sinks below what is sent
+//! where everything fits (arrivals tremble, and what is sent comes in bursts), and what is left out costs viewers seconds, up to
+//! the next keyframe. So a stream is thinned only when the path shows that it is full, and then until the stream fits the estimate. Without an estimate it is a multiple of the
 //! stream's own rate: who does not report is not slowed down.
 
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ pub(super) struct Pacer {
     credit: f64,
     repeats: f64,
     at: Option<Instant>,
+    /// The stream is too large for the path, and left out in parts.
+    thins: bool,
 }
 
 impl Default for Pacer {
@@ -46,16 +49,26 @@ impl Default for Pacer {
             credit: depth(bps),
             repeats: repeat_depth(bps),
             at: None,
+            thins: false,
         }
     }
 }
 
 impl Pacer {
-    /// Sets the rate and fills up to `now`. `stream_bps` is what is published.
-    pub(super) fn refill(&mut self, now: Instant, estimate_bps: Option<f64>, stream_bps: f64) {
+    /// Sets the rate and fills up to `now`. `stream_bps` is what is published; `is_full` tells whether the path shows that
+    /// it does not carry that.
+    pub(super) fn refill(
+        &mut self,
+        now: Instant,
+        estimate_bps: Option<f64>,
+        stream_bps: f64,
+        is_full: bool,
+    ) {
+        let is_over = estimate_bps.is_some_and(|bps| stream_bps > bps * TOLERANCE);
+        self.thins = is_over && (self.thins || is_full);
         self.bps = match estimate_bps {
-            Some(bps) if stream_bps > bps * TOLERANCE => bps,
-            Some(bps) => bps * HEADROOM,
+            Some(bps) if self.thins => bps,
+            Some(bps) => bps.max(stream_bps) * HEADROOM,
             None => (stream_bps * MULTIPLE).max(MIN_UNKNOWN_BPS),
         };
         let passed = self

@@ -16,6 +16,7 @@
 
 mod history;
 mod loss;
+mod queue;
 mod rate;
 mod trend;
 
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use self::history::History;
 use self::loss::Loss;
+use self::queue::Queue;
 use self::rate::Control;
 use self::trend::Trend;
 use crate::sfu::packet::Arrivals;
@@ -40,6 +42,8 @@ const PEAK: Duration = Duration::from_secs(3);
 const MIN_PROBE: usize = 5;
 /// A probe is judged when so much time has passed since its last packet was sent, or earlier when all have arrived.
 const PROBE_WAIT: Duration = Duration::from_millis(500);
+/// A path on which packets wait for longer is full.
+const FULL_MS: i64 = 150;
 
 /// What has arrived lately, by the receiver's clock.
 #[derive(Debug, Default)]
@@ -96,6 +100,7 @@ struct Probe {
 pub(super) struct Bandwidth {
     history: History,
     trend: Trend,
+    queue: Queue,
     control: Control,
     loss: Loss,
     window: Window,
@@ -113,6 +118,7 @@ impl Bandwidth {
         Self {
             history: History::default(),
             trend: Trend::default(),
+            queue: Queue::default(),
             control: Control::new(start_bps),
             loss: Loss::default(),
             window: Window::default(),
@@ -166,6 +172,7 @@ impl Bandwidth {
             let passed = now.saturating_duration_since(sent.at);
             self.rtt = (self.rtt * 7 + passed.min(Duration::from_secs(2))) / 8;
             self.window.add(micros, sent.bytes);
+            self.queue.add(sent.at, micros);
             if let Some(probe) = &mut self.probe
                 && index >= probe.first
                 && index < probe.first + probe.packets as u64
@@ -240,6 +247,11 @@ impl Bandwidth {
         let is_warm = last.saturating_duration_since(began) >= WARM_UP;
         let bps = self.loss.limit().min(self.control.bps());
         (is_fresh && is_warm).then_some(bps)
+    }
+
+    /// The path shows that it does not carry `bps`: packets wait for long, or more of them vanish than are repaired.
+    pub(super) fn is_full(&self, bps: f64) -> bool {
+        self.queue.ms() > FULL_MS || self.loss.limit() < bps
     }
 
     /// The queue on the way grows.
