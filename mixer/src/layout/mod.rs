@@ -78,7 +78,8 @@ pub fn crop(picture: Size, tile: Size) -> Crop {
     // A sliver is not worth a copy of the picture.
     let margin = |whole: u32, part: u32| match even((whole - part) / 2) {
         2 if whole > 64 => 0,
-        margin => margin.min(even((whole - 1) / 2)),
+        // Something even is left.
+        margin => margin.min(even(whole.saturating_sub(2) / 2)),
     };
     Crop {
         sides: margin(picture.width, width),
