@@ -17,6 +17,15 @@ pub(crate) struct Clip {
 }
 
 impl Clip {
+    /// A host of a usual channel: 720p30 at 2.5 Mb/s, an IDR every 2 s.
+    pub(crate) const HOST: Self = Self {
+        width: 1_280,
+        height: 720,
+        kbps: 2_500,
+        gop: 60,
+        seconds: 20,
+    };
+
     /// The file (MP4 with constrained-baseline H.264 and Opus), made if it is not there.
     pub(crate) async fn file(&self, folder: &Path) -> anyhow::Result<PathBuf> {
         let Self {

@@ -199,9 +199,9 @@ impl Node {
         duration: Duration,
     ) -> anyhow::Result<f64> {
         tokio::time::sleep(settle).await;
-        let before = self.cpu_ms()?;
+        let (before, begun) = (self.cpu_ms()?, Instant::now());
         tokio::time::sleep(duration).await;
-        Ok((self.cpu_ms()? - before) / duration.as_secs_f64())
+        Ok((self.cpu_ms()? - before) / begun.elapsed().as_secs_f64())
     }
 
     /// Resident memory in megabytes.

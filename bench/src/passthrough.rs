@@ -80,14 +80,7 @@ fn host(file: &Path, url: &str) -> anyhow::Result<Child> {
 
 /// 720p30 at 2.5 Mb/s with the AAC of ffmpeg's own encoder.
 async fn flv(clips: &Path) -> anyhow::Result<PathBuf> {
-    let clip = Clip {
-        width: 1_280,
-        height: 720,
-        kbps: 2_500,
-        gop: 60,
-        seconds: 20,
-    };
-    let source = clip.file(clips).await?;
+    let source = Clip::HOST.file(clips).await?;
     let file = source.with_extension("aac.flv");
     if !file.is_file() {
         let status = Command::new("ffmpeg")

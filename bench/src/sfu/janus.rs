@@ -37,14 +37,7 @@ pub(super) async fn round(
     let Some(node) = Node::janus(&mountpoint).await? else {
         return Ok(None);
     };
-    let clip = Clip {
-        width: 1_280,
-        height: 720,
-        kbps: 2_500,
-        gop: 60,
-        seconds: 20,
-    };
-    let file = clip.file(clips).await?;
+    let file = Clip::HOST.file(clips).await?;
     let to = |port: u16| format!("rtp://127.0.0.1:{port}?pkt_size=1200");
     let host = Command::new("ffmpeg")
         .args(["-v", "error", "-re", "-stream_loop", "-1", "-i"])

@@ -147,7 +147,7 @@ async fn measure(
     duration: Duration,
     join: impl AsyncFn(usize) -> anyhow::Result<(Viewer, Instant)>,
 ) -> anyhow::Result<Forwarding> {
-    let alone = cpu_of(node, duration / 2).await?;
+    let alone = node.cpu_per_second(Duration::ZERO, duration / 2).await?;
     let memory = node.rss_mb()?;
     let (phases, phase) = watch::channel(Phase::Joining);
     let mut tasks = JoinSet::new();
@@ -158,7 +158,7 @@ async fn measure(
     }
     tokio::time::sleep(SETTLE).await;
     phases.send_replace(Phase::Counting);
-    let crowded = cpu_of(node, duration).await?;
+    let crowded = node.cpu_per_second(Duration::ZERO, duration).await?;
     let memory_kib = (node.rss_mb()? - memory) * 1_024.0 / float(count.try_into()?);
     phases.send_replace(Phase::Over);
     let mut seen = Vec::new();
@@ -166,13 +166,6 @@ async fn measure(
         seen.push(viewer??);
     }
     summary(&seen, (crowded - alone).max(0.0), duration, memory_kib)
-}
-
-/// CPU of a server, in milliseconds per second.
-async fn cpu_of(node: &Node, duration: Duration) -> anyhow::Result<f64> {
-    let (before, begun) = (node.cpu_ms()?, Instant::now());
-    tokio::time::sleep(duration).await;
-    Ok((node.cpu_ms()? - before) / begun.elapsed().as_secs_f64())
 }
 
 fn summary(

@@ -19,11 +19,9 @@ use crate::viewer::record_flv;
 
 /// A host whose keyframes come twice a second: `anchornet publish` plays a file and cannot answer a request for one.
 const HOST: Clip = Clip {
-    width: 1280,
-    height: 720,
-    kbps: 2_500,
     gop: 15,
     seconds: 30,
+    ..Clip::HOST
 };
 /// Stands for a host who answers a request for a keyframe: one is never further away than 100 ms.
 const PROMPT_HOST: Clip = Clip { gop: 3, ..HOST };

@@ -533,7 +533,7 @@ impl Program {
     /// is wanted.
     fn entry_ns(&self) -> Option<i64> {
         let too_early = self.not_before_ns.map(|at| at.saturating_sub(1));
-        let after = self.timeline.last_ns().max(too_early);
+        let after = self.timeline.latest_ns().max(too_early);
         self.source(self.wanted)?.video.keyframe_after(after)
     }
 

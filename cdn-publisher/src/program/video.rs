@@ -247,14 +247,14 @@ pub(super) fn is_avcc(data: &Bytes) -> bool {
 pub(super) struct VideoTimeline {
     /// The last DTS, in ticks of [`Rate::VIDEO`].
     last_dts: Option<i64>,
+    /// The latest DTS that a picture came with, in nanoseconds of program time.
+    latest_ns: Option<i64>,
     /// The program's track for the source's latest track.
     track: Option<(Arc<Track>, Arc<Track>)>,
     /// The latest PTS so far.
     latest_pts: Option<i64>,
-    /// The latest of all that came before the source that is shown now, and how many of its pictures were moved behind
-    /// that.
+    /// The latest of all that came before the source that is shown now, and of its own that were moved behind that.
     floor_pts: Option<i64>,
-    behind_floor: i64,
     /// More than one configuration was published: from then on every IDR brings its own, whatever a viewer has missed.
     varied: bool,
     /// Pictures whose DTS or PTS is not the one that they came with.
@@ -262,16 +262,15 @@ pub(super) struct VideoTimeline {
 }
 
 impl VideoTimeline {
-    /// Program time of the last picture, in nanoseconds.
-    pub(super) fn last_ns(&self) -> Option<i64> {
-        let ticks = self.last_dts?;
-        Some(Timestamp::new(ticks, Rate::VIDEO).as_nanos())
+    /// Capture DTS of the latest picture, in nanoseconds of program time: not rounded, so that a picture that was captured
+    /// with it or just behind it is told from one before it.
+    pub(super) fn latest_ns(&self) -> Option<i64> {
+        self.latest_ns
     }
 
     /// Another source follows.
     pub(super) fn change_source(&mut self) {
         self.floor_pts = self.latest_pts;
-        self.behind_floor = 0;
     }
 
     /// The access unit to publish; `None` when the picture is not valid AVCC or not H.264. Parameter sets are put into an
@@ -295,11 +294,13 @@ impl VideoTimeline {
             .map_or(i64::MIN, |last| last.saturating_add(MIN_STEP_TICKS));
         let dts = wanted.max(earliest);
         self.last_dts = Some(dts);
+        self.latest_ns = self.latest_ns.max(Some(picture.dts_ns));
         let own_pts = ticks(picture.pts_ns).max(dts);
         let pts = match self.floor_pts {
-            Some(floor) if own_pts <= floor => {
-                self.behind_floor += 1;
-                floor.saturating_add(self.behind_floor.saturating_mul(MIN_STEP_TICKS))
+            Some(floor) if own_pts < floor.saturating_add(MIN_STEP_TICKS) => {
+                let behind = floor.saturating_add(MIN_STEP_TICKS);
+                self.floor_pts = Some(behind);
+                behind
             }
             _ => own_pts,
         };

@@ -26,6 +26,22 @@ struct Host {
     rate_hz: u32,
 }
 
+impl Host {
+    /// Not decoded. A unit is [`UNIT_SAMPLES`] of `rate_hz` long.
+    fn new(config: aac::Config, units: Vec<Bytes>, rate_hz: u32) -> Self {
+        Self {
+            track: Arc::new(Track {
+                id: TrackId(1),
+                config: Codec::Aac(config),
+                rate: Rate::NANOS,
+            }),
+            units,
+            decoded: Vec::new(),
+            rate_hz,
+        }
+    }
+}
+
 /// A melody over noise, the same on both sides.
 fn sound(seconds: usize, rate_hz: u32) -> Vec<Frame> {
     let mut rng = StdRng::seed_from_u64(11);
@@ -55,14 +71,8 @@ fn host(seconds: usize, rate_hz: u32, channels: u8) -> Host {
     let config = aac::Config::parse(encoder.config()).unwrap();
     let decoded = decode(&config, &units);
     Host {
-        track: Arc::new(Track {
-            id: TrackId(1),
-            config: Codec::Aac(config),
-            rate: Rate::NANOS,
-        }),
-        units,
         decoded,
-        rate_hz,
+        ..Host::new(config, units, rate_hz)
     }
 }
 
@@ -403,7 +413,7 @@ fn a_configuration_that_changes_in_the_middle_loses_nothing() {
     );
 }
 
-/// A second of HE-AAC at 24 kHz and 48 kHz, announced as such or as plain AAC-LC at 24 kHz.
+/// HE-AAC at 24 kHz and 48 kHz, announced as such or as plain AAC-LC at 24 kHz.
 fn high_efficiency(seconds: usize, announced: bool) -> Host {
     let rate_hz = 48_000;
     let encoder = Encoder::new(EncoderParams {
@@ -436,17 +446,8 @@ fn high_efficiency(seconds: usize, announced: bool) -> Host {
     };
     let config = aac::Config::parse(Bytes::from_static(asc)).unwrap();
     assert_eq!(config.sbr_rate_hz, announced.then_some(48_000));
-    Host {
-        track: Arc::new(Track {
-            id: TrackId(1),
-            config: Codec::Aac(config),
-            rate: Rate::NANOS,
-        }),
-        units,
-        decoded: Vec::new(),
-        // A unit lasts as long as 1024 samples of the core.
-        rate_hz: 24_000,
-    }
+    // A unit lasts as long as 1024 samples of the core.
+    Host::new(config, units, 24_000)
 }
 
 #[test]

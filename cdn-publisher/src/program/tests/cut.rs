@@ -289,10 +289,17 @@ fn host_with_b_frames(sim: &mut Sim, from_ns: i64, frames: i64) {
     }
 }
 
+/// Whatever the phase of the host's pictures to those of the mix.
 #[test]
 fn pictures_that_are_shown_later_than_sent_are_not_overtaken_at_a_cut() {
+    for phase_ms in 0..34 {
+        cuts_with_b_frames(phase_ms * SECOND / 1_000);
+    }
+}
+
+fn cuts_with_b_frames(phase_ns: i64) {
     let mut sim = Sim::ramp();
-    host_with_b_frames(&mut sim, SECOND, 300);
+    host_with_b_frames(&mut sim, SECOND + phase_ns, 300);
     mix(&mut sim, 2 * SECOND, 240, 200_000_000, &[0, 47, 110, 171]);
     let show = |source| Input::Show {
         source,
@@ -304,7 +311,7 @@ fn pictures_that_are_shown_later_than_sent_are_not_overtaken_at_a_cut() {
     }
     let out = sim.collect(11 * SECOND);
     out.assert_invariants();
-    assert_eq!(out.cuts.len(), 5, "{:?}", out.cuts);
+    assert_eq!(out.cuts.len(), 5, "phase {phase_ns}: {:?}", out.cuts);
     let of_mix = sources(&out.video);
     let pts = |at: usize| out.video[at].1.pts.ticks();
     let mut latest = i64::MIN;
@@ -312,7 +319,10 @@ fn pictures_that_are_shown_later_than_sent_are_not_overtaken_at_a_cut() {
         if at > 0 && of_mix[at] != of_mix[at - 1] {
             latest = (0..at).map(pts).max().unwrap();
         }
-        assert!(pts(at) > latest, "picture {at} is shown before the cut");
+        assert!(
+            pts(at) > latest,
+            "picture {at} is shown before the cut, at phase {phase_ns}"
+        );
     }
     let mut shown: Vec<i64> = (0..out.video.len()).map(pts).collect();
     shown.sort_unstable();
