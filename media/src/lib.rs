@@ -1,4 +1,5 @@
-//! The vocabulary of AnchorNet: time, tracks, access units, codec headers, FLV and the link to a mixer.
+//! The vocabulary of AnchorNet: time, tracks, access units, codec headers, FLV, the link to a mixer, and the
+//! frames and tickets by which substreams travel.
 //!
 //! Everything here is pure: no sockets, no clocks, no threads, no randomness. The other crates never
 //! import each other; they meet in these types.
@@ -13,6 +14,8 @@ pub mod h264;
 pub mod link;
 pub mod opus;
 mod still;
+pub mod substream;
+pub mod ticket;
 pub mod time;
 mod track;
 
