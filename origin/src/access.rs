@@ -25,6 +25,12 @@ pub trait Access: Send + Sync + 'static {
     /// [`Denied`] with the reason that the peer is told.
     fn may_view(&self, stream: &str, token: Option<&str>) -> Result<(), Denied>;
 
+    /// The secret that the keys of relays are derived from; `None` when relays cannot be let in. Without access control it
+    /// is empty: who reaches the ports may relay.
+    fn relay_secret(&self) -> Option<Vec<u8>> {
+        Some(Vec::new())
+    }
+
     /// Is a publisher of `stream` on its way? Then a viewer who comes first waits instead of getting 404.
     fn expects(&self, stream: &str) -> bool {
         let _ = stream;

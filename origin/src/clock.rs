@@ -1,6 +1,6 @@
 //! The only place where the origin reads clocks; the machines get the time passed in.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 #[expect(
     clippy::disallowed_methods,
@@ -16,4 +16,10 @@ pub(crate) fn now() -> Instant {
 )]
 pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
+}
+
+/// Seconds since 1970, for tickets.
+pub(crate) fn wall_s() -> u32 {
+    let since = wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
 }

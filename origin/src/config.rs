@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use media::substream::{HashVersion, MAX_SUBSTREAMS, Split};
 use serde::{Deserialize, Serialize};
 
 use crate::rtmp::Settings;
+use crate::stream::FrameLimits;
 
 /// How the origin takes streams in and hands them out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +52,26 @@ pub struct Config {
     pub viewer_disconnect_ms: u64,
     /// HLS output.
     pub hls: HlsConfig,
+    /// Substreams, for relays.
+    pub substreams: SubstreamConfig,
+}
+
+/// How streams are split for relays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SubstreamConfig {
+    /// Whether streams are handed out in substreams at all.
+    pub enabled: bool,
+    /// Parts of a stream.
+    pub count: u8,
+    /// How frames are assigned: 2, or 1 for the hash of the RLIVE paper, which makes bursts.
+    pub hash: u8,
+    /// How long frames can be asked for, in addition to the newest group of pictures.
+    pub history_ms: u64,
+    /// The most that is kept of a stream, in bytes.
+    pub history_max_bytes: usize,
+    /// What a relay may send to one player, in kilobits per second.
+    pub max_kbps: u32,
 }
 
 /// How streams are cut into HLS segments.
@@ -87,7 +109,29 @@ impl Default for Config {
             viewer_max_lag_bytes: 16 << 20,
             viewer_disconnect_ms: 15_000,
             hls: HlsConfig::default(),
+            substreams: SubstreamConfig::default(),
         }
+    }
+}
+
+impl Default for SubstreamConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            count: 4,
+            hash: HashVersion::Mixed.number(),
+            history_ms: 10_000,
+            history_max_bytes: 32 << 20,
+            max_kbps: 20_000,
+        }
+    }
+}
+
+impl SubstreamConfig {
+    /// The partition; that of the defaults when the values are out of range.
+    pub(crate) fn split(&self) -> Split {
+        let hash = HashVersion::from_number(self.hash).unwrap_or(HashVersion::Mixed);
+        Split::new(hash, self.count.clamp(1, MAX_SUBSTREAMS)).unwrap_or_default()
     }
 }
 
@@ -144,6 +188,16 @@ impl Config {
             (2..=100).contains(&self.hls.list_size),
             "hls.list_size",
             "must be between 2 and 100",
+        )?;
+        rule(
+            (1..=MAX_SUBSTREAMS).contains(&self.substreams.count),
+            "substreams.count",
+            "must be between 1 and 32",
+        )?;
+        rule(
+            HashVersion::from_number(self.substreams.hash).is_some(),
+            "substreams.hash",
+            "must be 2, or 1 for the hash of the paper",
         )
     }
 
@@ -154,6 +208,13 @@ impl Config {
             max_message_bytes: self.rtmp_max_message_bytes,
             handshake_timeout: Duration::from_millis(self.rtmp_handshake_timeout_ms),
             idle_timeout: Duration::from_millis(self.rtmp_idle_timeout_ms),
+        }
+    }
+
+    pub(crate) fn frame_limits(&self) -> FrameLimits {
+        FrameLimits {
+            history: Duration::from_millis(self.substreams.history_ms),
+            bytes: self.substreams.history_max_bytes,
         }
     }
 

@@ -3,6 +3,8 @@
 //! Fan-out: whoever feeds the stream wakes the connection tasks of all viewers; each takes the shared batches behind
 //! its cursor and hands them to its socket. There is no task or queue per viewer here.
 
+mod feed;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,6 +19,9 @@ use crate::hls::Packager;
 use crate::hub::{Closed, Hub, lock};
 use crate::stream::{Cursor, Error, Input, Output, Read, Stream};
 use crate::{Config, StreamState, StreamStats, clock, metrics};
+use feed::FeedSlot;
+
+pub(crate) use feed::FeedReader;
 
 /// How often viewers are checked for having stopped reading.
 const STALL_CHECK: Duration = Duration::from_secs(1);
@@ -59,6 +64,8 @@ struct Inner {
     /// Clients that asked for the playlist, and when.
     hls_clients: HashMap<u64, Instant>,
     viewers: HashMap<u64, Slot>,
+    /// Who reads the stream in substreams.
+    feeds: HashMap<u64, FeedSlot>,
     disconnects: u64,
     ended: bool,
     /// When the timer task wakes next.
@@ -75,8 +82,8 @@ struct Slot {
 }
 
 impl Entry {
-    /// `instance` tells this stream from earlier ones of its name.
-    pub(crate) fn new(name: &str, config: Arc<Config>, instance: &str) -> Self {
+    /// `instance` and `epoch` tell this stream from earlier ones of its name.
+    pub(crate) fn new(name: &str, config: Arc<Config>, instance: &str, epoch: u16) -> Self {
         let hls = config
             .hls
             .enabled
@@ -84,10 +91,11 @@ impl Entry {
         Self {
             name: name.to_owned(),
             inner: Mutex::new(Inner {
-                stream: Stream::new(clock::now(), Arc::clone(&config)),
+                stream: Stream::new(clock::now(), Arc::clone(&config), epoch),
                 hls,
                 hls_clients: HashMap::new(),
                 viewers: HashMap::new(),
+                feeds: HashMap::new(),
                 disconnects: 0,
                 ended: false,
                 armed: None,
@@ -137,6 +145,8 @@ impl Entry {
                 }
                 if stall_check <= now {
                     inner.cut_stalled(now, self.config.viewer_disconnect_ms);
+                    let patience = Duration::from_millis(self.config.viewer_disconnect_ms);
+                    inner.cut_stalled_feeds(now, patience);
                     inner.forget_hls_clients(now);
                     let sent = self.bytes_out.load(Ordering::Relaxed);
                     reporter.report(inner.stream.counters, sent);
@@ -217,10 +227,11 @@ impl Entry {
 impl Inner {
     /// Empties the stream's outputs; the wakers are to be called without the lock.
     fn drain(&mut self, hls_changed: &Notify) -> Vec<Waker> {
-        let mut wake = false;
+        let (mut wake, mut wake_feeds) = (false, false);
         while let Some(output) = self.stream.poll_output() {
             match output {
                 Output::Wake => wake = true,
+                Output::Frame => wake_feeds = true,
                 Output::Unit(unit) => {
                     let tracks = self.stream.tracks();
                     let hls = self.hls.as_mut();
@@ -230,6 +241,7 @@ impl Inner {
                 }
                 Output::Ended => {
                     self.ended = true;
+                    wake_feeds = true;
                     if let Some(hls) = &mut self.hls {
                         hls.end();
                     }
@@ -237,13 +249,15 @@ impl Inner {
                 }
             }
         }
-        if !wake {
-            return Vec::new();
+        let mut wakers = Vec::new();
+        if wake_feeds {
+            wakers.extend(self.feed_wakers());
         }
-        self.viewers
-            .values_mut()
-            .filter_map(|slot| slot.waker.take())
-            .collect()
+        if wake {
+            let slots = self.viewers.values_mut();
+            wakers.extend(slots.filter_map(|slot| slot.waker.take()));
+        }
+        wakers
     }
 
     fn forget_hls_clients(&mut self, now: Instant) {

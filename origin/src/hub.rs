@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use media::flv::Tag;
 
 use crate::entry::Entry;
+use crate::relays::Relays;
 use crate::stream::{self, Input, PublisherId};
 use crate::{Access, Config, StreamStats, clock};
 
@@ -40,6 +41,9 @@ pub(crate) struct Hub {
     streams: Mutex<HashMap<String, Arc<Entry>>>,
     next_id: AtomicU64,
     pub(crate) viewers: AtomicUsize,
+    pub(crate) relays: Mutex<Relays>,
+    /// Makes the tickets of this process differ from those of others.
+    seed: u64,
     closed: AtomicBool,
 }
 
@@ -66,6 +70,8 @@ impl Hub {
             streams: Mutex::default(),
             next_id: AtomicU64::new(1),
             viewers: AtomicUsize::new(0),
+            relays: Mutex::default(),
+            seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0),
             closed: AtomicBool::new(false),
         }
     }
@@ -117,7 +123,8 @@ impl Hub {
         if streams.len() >= self.config.max_streams {
             return Err(Closed::Full("streams"));
         }
-        let entry = Arc::new(Entry::new(name, Arc::clone(&self.config), &self.instance()));
+        let config = Arc::clone(&self.config);
+        let entry = Arc::new(Entry::new(name, config, &self.instance(), Self::epoch()));
         streams.insert(name.to_owned(), Arc::clone(&entry));
         let hub = Arc::clone(self);
         let timed = Arc::clone(&entry);
@@ -134,6 +141,18 @@ impl Hub {
     fn instance(&self) -> String {
         let since = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         format!("{:x}-{:x}", since.as_millis(), self.next_id())
+    }
+
+    /// Which life of a stream begins now: the wall clock in steps of 64 ms, whose 16 bits come round after 70 minutes.
+    fn epoch() -> u16 {
+        let since = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u16::try_from((since.as_millis() >> 6) & 0xffff).unwrap_or_default()
+    }
+
+    /// A number for a ticket that no other ticket has.
+    pub(crate) fn nonce(&self) -> u64 {
+        self.seed
+            .wrapping_add(self.next_id().wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
     fn remove(&self, entry: &Arc<Entry>) {

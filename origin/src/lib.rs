@@ -1,4 +1,4 @@
-//! The embedded CDN origin: streams come in by RTMP and go out by HTTP-FLV, WS-FLV and HLS. Its RTMP server is there for
+//! The embedded CDN origin: streams come in by RTMP and go out by HTTP-FLV, WS-FLV, HLS, and in substreams for relays. Its RTMP server is there for
 //! others too ([`rtmp`]).
 //!
 //! A [`stream`] machine per stream decides (sans-IO); [`Origin`] holds them all and is the shell: the RTMP server, the
@@ -20,6 +20,7 @@ mod hls;
 mod http;
 mod hub;
 mod metrics;
+mod relays;
 pub mod rtmp;
 mod stats;
 mod stream;
@@ -34,7 +35,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 pub use access::{Access, Denied, Open};
-pub use config::{Config, ConfigError, HlsConfig};
+pub use config::{Config, ConfigError, HlsConfig, SubstreamConfig};
 pub use http::Connection;
 pub use metrics::describe_metrics;
 pub use stats::{AudioStats, StreamState, StreamStats, VideoStats, Viewers};
@@ -57,7 +58,8 @@ impl Origin {
         }
     }
 
-    /// The routes of viewers: `/live/{channel}.flv` (GET, HEAD and web socket upgrade) and `/live/{channel}/…` (HLS).
+    /// The routes of viewers: `/live/{channel}.flv` (GET, HEAD and web socket upgrade) and `/live/{channel}/…` (HLS,
+    /// substreams), and `/rlive/relays`, where relays report.
     /// Serve it with [`serve_http`], or give every request its [`Connection`]: otherwise viewers that stop reading
     /// stay connected until the kernel gives them up.
     pub fn router(&self) -> axum::Router {

@@ -1,8 +1,10 @@
-//! The routes of viewers: `/live/{channel}.flv` over HTTP and web sockets, and HLS below `/live/{channel}/`.
+//! The routes of viewers: `/live/{channel}.flv` over HTTP and web sockets, and HLS and substreams below
+//! `/live/{channel}/`.
 //!
 //! Everything is readable from any web page (CORS `*`, no credentials) and errors are RFC 9457 problem documents.
 
 mod connection;
+mod feeds;
 mod flv;
 mod hls;
 mod problem;
@@ -35,6 +37,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
             "/live/{channel}/{file}",
             get(hls::file).merge(options(preflight)),
         )
+        .merge(feeds::router())
         .layer(SetResponseHeaderLayer::overriding(
             header::ACCESS_CONTROL_ALLOW_ORIGIN,
             any_page,

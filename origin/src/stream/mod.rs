@@ -16,6 +16,7 @@
 
 mod batcher;
 mod codec;
+mod frames;
 mod meter;
 mod report;
 mod ring;
@@ -36,6 +37,7 @@ use meter::Meter;
 use ring::{Limits, Ring};
 use timeline::{Lane, Timeline};
 
+pub(crate) use frames::{Cursor as FeedCursor, FeedRead, FrameLog, From, Limits as FrameLimits};
 pub(crate) use ring::{Cursor, Read};
 
 /// How long a startable picture waits for the other track to appear.
@@ -67,6 +69,8 @@ pub(crate) enum Input {
 pub(crate) enum Output {
     /// Viewers have something to read.
     Wake,
+    /// Who reads the stream in substreams has something to read.
+    Frame,
     /// A unit on the viewers' timeline, for packagers.
     Unit(AccessUnit),
     /// The stream is over; what is in the ring can still be read.
@@ -109,6 +113,8 @@ struct Live {
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     seq: u64,
+    /// Number of the keyframe among the frames.
+    frame: u64,
     dts_ms: i64,
     until: Instant,
 }
@@ -131,6 +137,7 @@ pub(crate) struct Stream {
     codecs: Codecs,
     timeline: Timeline,
     ring: Ring,
+    frames: FrameLog,
     batcher: Batcher,
     candidate: Option<Candidate>,
     /// The newest start point, exposed or not: (batch, dts).
@@ -154,7 +161,7 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// A stream that waits for its first publisher.
-    pub(crate) fn new(now: Instant, config: Arc<Config>) -> Self {
+    pub(crate) fn new(now: Instant, config: Arc<Config>, epoch: u16) -> Self {
         let limits = Limits {
             gop_ms: i64::try_from(config.gop_cache_max_ms).unwrap_or(i64::MAX),
             gop_bytes: u64::try_from(config.gop_cache_max_bytes).unwrap_or(u64::MAX),
@@ -166,6 +173,7 @@ impl Stream {
                 until: now + config.await_publisher(),
             },
             ring: Ring::new(limits),
+            frames: FrameLog::new(epoch, config.substreams.split(), config.frame_limits()),
             batcher: Batcher::new(config.write_coalescing()),
             config,
             codecs: Codecs::default(),
@@ -253,6 +261,11 @@ impl Stream {
         } else {
             file_header(true, true)
         }
+    }
+
+    /// The stream by frames.
+    pub(crate) fn frames(&self) -> &FrameLog {
+        &self.frames
     }
 
     /// The tracks as they are now: video, audio.
@@ -450,6 +463,7 @@ impl Stream {
         self.gop = Some((seq, dts_ms));
         self.candidate = Some(Candidate {
             seq,
+            frame: self.frames.next_number(),
             dts_ms,
             until: now + TRACKS_WAIT,
         });
@@ -469,6 +483,7 @@ impl Stream {
         }
         self.candidate = None;
         let prelude = self.codecs.prelude(candidate.dts_ms);
+        self.frames.set_start(candidate.frame, prelude.clone());
         let first = !self.ring.can_start();
         self.ring
             .set_start(candidate.seq, candidate.dts_ms, prelude);
@@ -492,6 +507,10 @@ impl Stream {
             body: body.clone(),
         };
         self.batcher.push(now, &tag, lane == Lane::Video);
+        if self.config.substreams.enabled {
+            self.frames.push(now, &tag);
+            self.outputs.push_back(Output::Frame);
+        }
     }
 
     /// Ends the batch being built; viewers are told when it is due.

@@ -74,7 +74,7 @@ impl Rig {
         let now = start();
         Self {
             now,
-            stream: Stream::new(now, Arc::new(config)),
+            stream: Stream::new(now, Arc::new(config), 7),
             units: Vec::new(),
             wakes: 0,
         }
@@ -94,6 +94,7 @@ impl Rig {
     fn drain(&mut self) {
         while let Some(output) = self.stream.poll_output() {
             match output {
+                Output::Frame => {}
                 Output::Wake => self.wakes += 1,
                 Output::Unit(unit) => self.units.push(unit),
                 Output::Ended => {}
