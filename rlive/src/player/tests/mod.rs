@@ -1,0 +1,126 @@
+//! Player and relays together, on virtual time: whatever happens on the way, what is played is the stream.
+
+mod net;
+
+use proptest::prelude::*;
+
+use super::*;
+use net::{Path, World};
+
+const GOOD: Path = Path {
+    delay_ms: 15,
+    jitter_ms: 4,
+    loss: 0.0,
+};
+
+fn lossy(loss: f64) -> Path {
+    Path { loss, ..GOOD }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn relayed(world: &World) -> usize {
+    let stats = world.player.stats(world.now);
+    let substreams = stats.substreams.iter();
+    substreams.filter(|s| s.source == "relay").count()
+}
+
+#[test]
+fn every_substream_comes_from_a_relay_and_the_feed_is_given_back() {
+    let mut world = World::new(1, vec![GOOD; 4]);
+    world.run(seconds(10));
+    world.check();
+    assert_eq!(relayed(&world), 4);
+    let before = world.player.stats(world.now);
+    world.run(seconds(20));
+    world.check();
+    let stats = world.player.stats(world.now);
+    assert_eq!(stats.origin_bytes, before.origin_bytes, "{stats:?}");
+    assert_eq!((stats.stalls, stats.fallbacks), (0, 0), "{stats:?}");
+    assert_eq!(stats.duplicate_bytes, before.duplicate_bytes, "{stats:?}");
+    assert!(world.behind() < 8, "{} frames behind", world.behind());
+}
+
+#[test]
+fn lost_packets_are_sent_again_by_relays() {
+    let mut world = World::new(2, vec![lossy(0.03); 4]);
+    world.run(seconds(30));
+    world.check();
+    let stats = world.player.stats(world.now);
+    assert_eq!((stats.stalls, stats.skips), (0, 0), "{stats:?}");
+    assert!(stats.nacked_packets > 50, "{stats:?}");
+    assert!(stats.relay_bytes > 5 * stats.origin_bytes, "{stats:?}");
+}
+
+#[test]
+fn a_dead_relay_is_replaced_without_a_stall() {
+    let mut world = World::new(3, vec![lossy(0.01); 5]);
+    world.run(seconds(8));
+    assert_eq!(relayed(&world), 4);
+    world.kill(0);
+    world.run(seconds(2));
+    world.check();
+    world.run(seconds(10));
+    world.check();
+    let stats = world.player.stats(world.now);
+    assert_eq!(relayed(&world), 4, "{stats:?}");
+    assert_eq!((stats.stalls, stats.skips), (0, 0), "{stats:?}");
+}
+
+#[test]
+fn without_relays_everything_comes_from_the_origin() {
+    let mut world = World::new(4, vec![GOOD; 3]);
+    world.run(seconds(5));
+    (0..3).for_each(|relay| world.kill(relay));
+    world.run(seconds(20));
+    world.check();
+    let stats = world.player.stats(world.now);
+    assert_eq!((relayed(&world), stats.stalls), (0, 0), "{stats:?}");
+    assert!(world.behind() < 8, "{} frames behind", world.behind());
+}
+
+/// The origin is away for a while: relays cannot send either, and everything is there when it is back.
+#[test]
+fn an_outage_of_everything_ends_in_the_right_place() {
+    let mut world = World::new(5, vec![GOOD; 4]);
+    world.run(seconds(8));
+    world.set_origin(false);
+    world.run(seconds(3));
+    world.set_origin(true);
+    world.run(seconds(10));
+    world.check();
+    let stats = world.player.stats(world.now);
+    assert!(stats.stalls >= 1, "{stats:?}");
+    assert!(
+        world.behind() < 8,
+        "{} frames behind: {stats:?}",
+        world.behind()
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    /// Paths of any kind, some dead, relays that die: always the stream, without gaps.
+    #[test]
+    fn always_the_stream(
+        seed in any::<u64>(),
+        paths in proptest::collection::vec((1..120_u64, 0..60_u64, prop_oneof![Just(0.0), 0.0..0.2, Just(1.0)]), 1..6),
+        deaths in proptest::collection::vec((any::<proptest::sample::Index>(), 1..6_u64), 0..4),
+    ) {
+        let paths: Vec<Path> = paths.into_iter().map(|(delay_ms, jitter_ms, loss)| Path { delay_ms, jitter_ms, loss }).collect();
+        let count = paths.len();
+        let mut world = World::new(seed, paths);
+        world.run(seconds(4));
+        for (relay, after) in deaths {
+            world.kill(relay.index(count));
+            world.run(seconds(after));
+        }
+        world.run(seconds(3));
+        world.check();
+        let stats = world.player.stats(world.now);
+        prop_assert_eq!(stats.skips, 0, "{:?}", stats);
+        prop_assert!(world.behind() < 120, "{} frames behind: {:?}", world.behind(), stats);
+    }
+}
