@@ -23,10 +23,16 @@ pub enum Command {
     Run(Node),
     /// Run the anchor alone: WHIP ingest, program, RTMP push, API and pages.
     Anchor(Node),
-    /// Run the origin alone: RTMP ingest, HTTP-FLV, WS-FLV and HLS.
+    /// Run the origin alone: RTMP ingest, HTTP-FLV, WS-FLV, HLS and substreams.
     Origin(Node),
     /// Publish a clip by WHIP, looped in real time: a demo host and a load generator.
     Publish(crate::client::PublishArgs),
+    /// Relay substreams of an origin to players: best-effort capacity beside it.
+    Relay(crate::rlive::RelayArgs),
+    /// Print the key of a relay, derived from the configured secret, for `anchornet relay --key`.
+    RelayKey(crate::rlive::RelayKeyArgs),
+    /// Play a stream from relays and its origin, and serve it here by HTTP-FLV.
+    Play(crate::rlive::PlayArgs),
     /// Join two AAC files at a unit as the program does, and show what is to be heard of the joint.
     SpliceLab(crate::splice_lab::SpliceLabArgs),
     /// Read a configuration, report what is wrong with it or what it amounts to, and exit.

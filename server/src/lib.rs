@@ -14,6 +14,7 @@ pub mod http;
 pub mod logs;
 pub mod mixer;
 pub mod registry;
+pub mod rlive;
 pub mod rtmp;
 pub mod run;
 pub mod selftest;

@@ -7,7 +7,7 @@ use clap::Parser;
 use server::cli::{Cli, Command, Healthcheck, Node, Token};
 use server::config::{self, Config};
 use server::run::Parts;
-use server::{client, clock, logs, run, splice_lab};
+use server::{client, clock, logs, rlive, run, splice_lab};
 use signaling::auth::{Claims, Signer};
 
 const ANCHOR: Parts = Parts {
@@ -45,6 +45,21 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
                 ..config::Log::default()
             })?;
             runtime()?.block_on(client::publish(args))
+        }
+        Command::Relay(args) => {
+            logs::start(&config::Log::default())?;
+            runtime()?.block_on(rlive::relay(args))
+        }
+        Command::RelayKey(args) => {
+            let config = load(&args.node)?;
+            print(&format!("{}\n", rlive::relay_key(&config, args.id)?))
+        }
+        Command::Play(args) => {
+            logs::start(&config::Log {
+                filter: "warn".into(),
+                ..config::Log::default()
+            })?;
+            runtime()?.block_on(rlive::play(args))
         }
         Command::SpliceLab(args) => print(&splice_lab::run(&args)?),
         Command::CheckConfig(node) => check_config(&node),

@@ -1,6 +1,6 @@
 //! The shape of the house, asserted: who may import whom, and where each vendor's crate may appear.
 //!
-//! `media ← {signaling, cdn-publisher, origin} ← server`, and `media ← mixer`, a program of its own; siblings meet only in `media` types; `e2e` and `bench`
+//! `media ← {signaling, cdn-publisher, origin, rlive} ← server`, and `media ← mixer`, a program of its own; siblings meet only in `media` types; `e2e` and `bench`
 //! may see everything. A vendor's crate stays behind its fence, so that it can be replaced in one place.
 
 #![expect(clippy::expect_used, reason = "a test may fail on the spot")]
@@ -17,8 +17,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("signaling", &["media"]),
     ("cdn-publisher", &["media"]),
     ("origin", &["media"]),
+    ("rlive", &["media"]),
     ("mixer", &["media"]),
-    ("server", &["media", "signaling", "cdn-publisher", "origin"]),
+    (
+        "server",
+        &["media", "signaling", "cdn-publisher", "origin", "rlive"],
+    ),
     (
         "e2e",
         &["media", "signaling", "cdn-publisher", "origin", "server"],

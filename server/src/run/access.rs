@@ -9,12 +9,14 @@ use signaling::types::ChannelId;
 use crate::channel::manager::Manager;
 use crate::clock;
 use crate::config::Config;
+use crate::rlive;
 
 /// Tokens of the API also guard streams; our own publisher has a key that never leaves the process.
 pub(super) struct StreamAccess {
     verifier: Option<Arc<Verifier>>,
     internal_key: String,
     protect_playback: bool,
+    relay_secret: Option<Vec<u8>>,
     manager: Arc<OnceLock<Manager>>,
 }
 
@@ -29,6 +31,7 @@ impl StreamAccess {
             verifier,
             internal_key,
             protect_playback: config.auth.protect_playback,
+            relay_secret: rlive::relay_secret(config),
             manager,
         }
     }
@@ -70,6 +73,10 @@ impl Access for StreamAccess {
             }
             _ => Ok(()),
         }
+    }
+
+    fn relay_secret(&self) -> Option<Vec<u8>> {
+        self.relay_secret.clone()
     }
 
     fn expects(&self, stream: &str) -> bool {

@@ -410,7 +410,7 @@ async fn registry(config: &Config, node: NodeRecord) -> anyhow::Result<Arc<dyn R
 }
 
 /// Returns at the first SIGINT or SIGTERM; a second one ends the process at once.
-async fn ended_by_signal() {
+pub(crate) async fn ended_by_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) = (
         signal(SignalKind::interrupt()),

@@ -1,0 +1,209 @@
+//! `anchornet relay`, `relay-key` and `play`: the parts of `rlive` as commands.
+//!
+//! Keys of relays are derived from the configured secret, so that the origin needs no list of them. Without a secret (on
+//! loopback) they follow from nothing but the id, and every relay that can reach the ports is let in.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use aws_lc_rs::hmac;
+use clap::Args;
+use media::ticket::Key;
+use rlive::{player, relay};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Node;
+use crate::config::Config;
+
+/// Relay substreams of an origin to players.
+#[derive(Debug, Args)]
+pub struct RelayArgs {
+    /// The origin's HTTP port.
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub origin: String,
+    /// Where to listen for players, by UDP.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Where players reach this relay, if not where it listens: behind a NAT, in a container.
+    #[arg(long, value_name = "ADDRESS")]
+    pub advertise: Option<SocketAddr>,
+    /// Which relay this is, in hexadecimal digits; a random one without a key.
+    #[arg(long, value_parser = relay_id, requires = "key")]
+    pub id: Option<u64>,
+    /// The key that `anchornet relay-key` prints for this id at the origin.
+    #[arg(
+        long,
+        env = "ANCHORNET_RELAY_KEY",
+        hide_env_values = true,
+        requires = "id"
+    )]
+    pub key: Option<String>,
+    /// Players' sessions at once.
+    #[arg(long, default_value_t = 1_000)]
+    pub max_sessions: usize,
+}
+
+/// Which key to print.
+#[derive(Debug, Args)]
+pub struct RelayKeyArgs {
+    /// Where the secret comes from.
+    #[command(flatten)]
+    pub node: Node,
+    /// The relay, in hexadecimal digits.
+    #[arg(long, value_parser = relay_id)]
+    pub id: u64,
+}
+
+/// Play a stream from relays and its origin.
+#[derive(Debug, Args)]
+pub struct PlayArgs {
+    /// The stream's HTTP-FLV URL at the origin, as in http://127.0.0.1:8080/live/demo.flv; with `?token=` if one is needed.
+    pub url: String,
+    /// Where to serve it.
+    #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Use only this relay; may be repeated. Without it: those that the origin recommends.
+    #[arg(long = "relay", value_name = "ADDRESS")]
+    pub relays: Vec<SocketAddr>,
+    /// Use relays only after this long: who leaves at once is not worth the sessions.
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
+    pub relay_after: f64,
+    /// What is buffered before the playhead starts.
+    #[arg(long, default_value_t = 1_000, value_name = "MS")]
+    pub buffer: u64,
+    /// Print what happens as a line of JSON every second.
+    #[arg(long)]
+    pub stats: bool,
+}
+
+fn relay_id(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text, 16).map_err(|_| "an id is up to 16 hexadecimal digits".to_owned())
+}
+
+/// The secret that the keys of relays are derived from; `None` when tokens are checked but there is no secret.
+#[must_use]
+pub fn relay_secret(config: &Config) -> Option<Vec<u8>> {
+    if !config.has_auth() {
+        return Some(Vec::new());
+    }
+    let secret = config.auth.secret.as_bytes();
+    (!secret.is_empty()).then(|| {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        hmac::sign(&key, b"anchornet relays").as_ref().to_vec()
+    })
+}
+
+/// The key of a relay.
+///
+/// # Errors
+/// When there is no secret to derive it from.
+pub fn relay_key(config: &Config, id: u64) -> anyhow::Result<String> {
+    if config.auth.secret.is_empty() {
+        bail!(
+            "no secret is set: give it in ANCHORNET_AUTH_SECRET or in the file named by --config"
+        );
+    }
+    let secret = relay_secret(config).unwrap_or_default();
+    Ok(Key::of_relay(&secret, id).to_hex())
+}
+
+/// Runs a relay until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn relay(args: RelayArgs) -> anyhow::Result<()> {
+    let id = args.id.unwrap_or_else(rand::random);
+    let key = match &args.key {
+        Some(key) => Key::from_hex(key).context("--key: a key has 64 hexadecimal digits")?,
+        None => Key::of_relay(&[], id),
+    };
+    let unspecified = args.advertise.is_none() && args.listen.ip().is_unspecified();
+    if unspecified || args.advertise.is_some_and(|a| a.ip().is_unspecified()) {
+        bail!(
+            "players cannot reach {}: say where they can with --advertise",
+            args.listen
+        );
+    }
+    let options = relay::Options {
+        origin: args.origin,
+        listen: args.listen,
+        advertise: args.advertise,
+        id,
+        key,
+        config: relay::Config {
+            max_sessions: args.max_sessions,
+            ..relay::Config::default()
+        },
+    };
+    let listen = options.listen;
+    relay::run(options, stop_by_signal())
+        .await
+        .with_context(|| format!("cannot relay on {listen}"))
+}
+
+/// Plays until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn play(args: PlayArgs) -> anyhow::Result<()> {
+    if !args.listen.ip().is_loopback() {
+        bail!("a player serves its own machine: --listen must be on loopback");
+    }
+    let relay_after = Duration::try_from_secs_f64(args.relay_after).context("--relay-after")?;
+    let mut config = player::Config {
+        relay_after,
+        target: Duration::from_millis(args.buffer),
+        ..player::Config::default()
+    };
+    config.back = config.back.min(config.target);
+    if config.target <= config.fallback {
+        bail!(
+            "--buffer: it must be more than {} ms, below which the origin is asked for everything",
+            config.fallback.as_millis()
+        );
+    }
+    let options = player::Options {
+        url: args.url,
+        listen: args.listen,
+        relays: args.relays,
+        config,
+    };
+    let listen = options.listen;
+    let print_stats = args.stats;
+    let started = move |report: player::Report| {
+        let _ = writeln!(std::io::stderr(), "watch {}", report.url);
+        if print_stats {
+            tokio::spawn(print(report));
+        }
+    };
+    player::run(options, stop_by_signal(), started)
+        .await
+        .with_context(|| format!("cannot play on {listen}"))
+}
+
+/// Prints the statistics as a line of JSON every second.
+async fn print(mut report: player::Report) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        let stats = report.stats.borrow_and_update().clone();
+        let Ok(line) = serde_json::to_string(&stats) else {
+            return;
+        };
+        if writeln!(std::io::stdout(), "{line}").is_err() {
+            return;
+        }
+    }
+}
+
+fn stop_by_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let ended = stop.clone();
+    tokio::spawn(async move {
+        crate::run::ended_by_signal().await;
+        ended.cancel();
+    });
+    stop
+}
