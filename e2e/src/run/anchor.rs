@@ -286,18 +286,27 @@ impl Anchor {
     /// # Errors
     /// When there is no secret.
     pub fn token(&self, scope: &str) -> anyhow::Result<String> {
-        let mut mint = command(
-            &["token", "--scope", scope],
-            &self.config,
-            &self.environment,
-        )?;
-        let output = mint.output()?;
+        self.print(&["token", "--scope", scope])
+    }
+
+    /// What a subcommand prints with this node's configuration.
+    fn print(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = command(arguments, &self.config, &self.environment)?;
+        let output = command.output()?;
         ensure!(
             output.status.success(),
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// The key of a relay, derived by the binary from this node's secret.
+    ///
+    /// # Errors
+    /// When there is no secret.
+    pub fn relay_key(&self, id: &str) -> anyhow::Result<String> {
+        self.print(&["relay-key", "--id", id])
     }
 
     /// Resident memory in KiB.

@@ -7,6 +7,7 @@ pub mod ports;
 pub mod process;
 pub mod redis;
 pub mod relay;
+pub mod rlive;
 pub mod rtmp;
 pub mod rtmp_tap;
 pub mod rude;

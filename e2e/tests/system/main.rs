@@ -14,6 +14,7 @@ mod links;
 mod network;
 mod passage;
 mod registry;
+mod relays;
 mod rtmp;
 mod slate;
 mod support;

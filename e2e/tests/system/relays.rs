@@ -1,0 +1,170 @@
+//! Substreams by relays: a player puts the stream together again, whatever happens to relays and datagrams.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use e2e::capture::FlvViewer;
+use e2e::clip::{self, Clip};
+use e2e::run::anchor::{Anchor, Options};
+use e2e::run::process::report;
+use e2e::run::rlive::{Player, Relay};
+use e2e::run::{eventually, whip};
+use media::flv::{Tag, TagKind};
+use serde_json::Value;
+
+use crate::support::SOON;
+
+/// Tags at the beginning that are not compared: a viewer who comes later starts without the sound before its keyframe.
+const BEGINNING: usize = 20;
+
+/// Coded media, in order.
+fn media(viewer: &FlvViewer) -> Vec<Tag> {
+    let media = |tag: &Tag| tag.kind != TagKind::Script && !tag.is_sequence_header();
+    viewer.tags().into_iter().filter(media).collect()
+}
+
+/// What the player gave must be the same tags in the same order as what the origin gave. Gives how many were compared.
+fn compare(player: &[Tag], origin: &[Tag]) -> anyhow::Result<usize> {
+    let player = player.get(BEGINNING..).context("too little to compare")?;
+    let first = player.first().context("too little to compare")?;
+    let start = origin.iter().position(|tag| tag == first);
+    let origin = &origin[start.context("the origin did not send the player's first tag")?..];
+    for (at, (here, there)) in player.iter().zip(origin).enumerate() {
+        ensure!(
+            here == there,
+            "tag {at} differs: {:?} at {} ms, {} bytes, is {:?} at {} ms, {} bytes",
+            there.kind,
+            there.timestamp_ms,
+            there.body.len(),
+            here.kind,
+            here.timestamp_ms,
+            here.body.len()
+        );
+    }
+    Ok(player.len().min(origin.len()))
+}
+
+/// How many substreams come from a relay.
+fn relayed(stats: &Value) -> usize {
+    let substreams = stats["substreams"].as_array();
+    substreams.map_or(0, |all| {
+        all.iter().filter(|one| one["source"] == "relay").count()
+    })
+}
+
+/// The relays that substreams come from.
+fn relays_of(stats: &Value) -> Vec<String> {
+    let substreams = stats["substreams"].as_array().cloned().unwrap_or_default();
+    let name = |one: &Value| one["relay"].as_str().map(str::to_owned);
+    substreams.iter().filter_map(name).collect()
+}
+
+async fn all_relayed(player: &Player, but: Option<&Relay>) -> anyhow::Result<Value> {
+    eventually("substreams from relays", SOON, async || {
+        let stats = player.stats()?;
+        let avoided = but.is_none_or(|relay| {
+            let name = relay.address.to_string();
+            !relays_of(&stats).contains(&name)
+        });
+        ensure!(relayed(&stats) == 4 && avoided, "{stats}");
+        Ok(stats)
+    })
+    .await
+}
+
+/// Four relays, each behind a path that loses one datagram in fifty; one is killed, and its part comes from the origin
+/// at first and from another relay in the end. The picture never stops, and nothing is missing, doubled or out of order.
+#[tokio::test]
+async fn a_stream_by_relays_is_the_stream_of_the_origin() -> anyhow::Result<()> {
+    let anchor = Anchor::start().await?;
+    let _host = whip::ffmpeg(&anchor.whip("demo"), &clip::clip(&Clip::default())?, true)?;
+    anchor.wait_for_state("demo", "live", SOON).await?;
+    let origin = FlvViewer::connect(&anchor.flv("demo")).await?;
+    origin.wait_for_pictures(1, SOON).await?;
+    let mut relays = Vec::new();
+    for seed in 0..4 {
+        relays.push(Relay::start(&anchor, 0.02, seed).await?);
+    }
+    let player = Player::start(&anchor, "demo")?;
+    let watched = eventually("player's port", SOON, async || {
+        FlvViewer::connect(&player.url).await
+    })
+    .await?;
+    let outcome = async {
+        all_relayed(&player, None).await?;
+        let before = watched.tags().len();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+
+        let user = player.stats()?["substreams"][0]["relay"].clone();
+        let victim = relays
+            .iter()
+            .position(|relay| user == relay.address.to_string())
+            .context("nobody relays the first substream")?;
+        relays[victim].process.kill().await?;
+        all_relayed(&player, Some(&relays[victim])).await?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+
+        let stats = player.stats()?;
+        let compared = compare(&media(&watched), &media(&origin))?;
+        ensure!(
+            compared > before + 300,
+            "only {compared} tags, {before} before"
+        );
+        let lost: u64 = relays.iter().map(Relay::lost).sum();
+        ensure!(lost > 10, "the paths lost {lost} datagrams");
+        for (what, most) in [("stalls", 0), ("skips", 0), ("bad_input", 0)] {
+            ensure!(stats[what].as_u64() <= Some(most), "{what}: {stats}");
+        }
+        let count = |what: &str| stats[what].as_u64().unwrap_or_default();
+        ensure!(
+            count("relay_bytes") > count("origin_bytes"),
+            "relays carry most of it: {stats}"
+        );
+        ensure!(count("nacked_packets") > 0, "{stats}");
+        report(&format!(
+            "{compared} tags alike, {lost} datagrams lost: {stats}"
+        ));
+        Ok(())
+    };
+    let outcome: anyhow::Result<()> = outcome.await;
+    if outcome.is_err() {
+        report(&player.process.tail());
+        report(&anchor.process.tail());
+        relays.iter().for_each(|r| report(&r.process.tail()));
+    }
+    outcome
+}
+
+/// With a secret, relays need their key and players a token for what they play.
+#[tokio::test]
+async fn relays_and_players_need_their_credentials() -> anyhow::Result<()> {
+    let secret = "a secret of more than thirty-two bytes, for tests";
+    let mut options = Options::default().set("auth", "protect_playback = true");
+    options.environment = vec![("ANCHORNET_AUTH_SECRET", secret.to_owned())];
+    let anchor = Anchor::start_with(options).await?;
+    let report = anchor.url("/rlive/relays");
+    let client = reqwest::Client::new();
+    let body = serde_json::json!({ "address": "127.0.0.1:4000" });
+    let answer = client.post(&report).json(&body).send().await?;
+    assert_eq!(answer.status(), 401, "no pass");
+    let wall = std::time::UNIX_EPOCH.elapsed()?.as_secs();
+    let pass = media::ticket::Pass {
+        relay: 1,
+        expires_s: u32::try_from(wall)? + 60,
+    };
+    // The key that holds where there is no secret.
+    let open = pass.seal(&media::ticket::Key::of_relay(&[], 1));
+    let forged = client.post(&report).json(&body);
+    let answer = forged.header("authorization", format!("Relay {open}"));
+    assert_eq!(answer.send().await?.status(), 403, "a forged pass");
+    let key = anchor.relay_key("1")?;
+    let key = media::ticket::Key::from_hex(&key).context("a key")?;
+    let good = client.post(&report).json(&body);
+    let answer = good.header("authorization", format!("Relay {}", pass.seal(&key)));
+    assert_eq!(answer.send().await?.status(), 204);
+    for path in ["meta", "sub?mask=1", "frame?dts=1&crc=1"] {
+        let answer = reqwest::get(anchor.url(&format!("/live/demo/{path}"))).await?;
+        assert_eq!(answer.status(), 401, "{path} without a token");
+    }
+    Ok(())
+}
