@@ -125,7 +125,7 @@ impl World {
         let n = self.frame;
         self.frame += 1;
         let picture = n % 3 != 2;
-        let key = n % 75 == 0;
+        let key = n.is_multiple_of(75);
         let size = match (picture, key) {
             (true, true) => 40_000,
             (true, false) => 4_000 + self.random.random_range(0..9_000),
