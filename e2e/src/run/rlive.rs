@@ -1,6 +1,7 @@
 //! Relays and players as processes, and paths between them that lose datagrams.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
@@ -149,15 +150,18 @@ async fn forward(front: Arc<UdpSocket>, server: SocketAddr, mut fate: Fate) {
     let mut backs = JoinSet::new();
     let mut buffer = vec![0; 2_048];
     while let Ok((length, from)) = front.recv_from(&mut buffer).await {
-        if !behind.contains_key(&from) {
-            let Ok(socket) = bind().await.map(Arc::new) else {
-                return;
-            };
-            let fate = Fate::new(fate.loss, fate.random.random(), &fate.lost);
-            backs.spawn(back(Arc::clone(&socket), Arc::clone(&front), from, fate));
-            behind.insert(from, socket);
-        }
-        if let Some(socket) = behind.get(&from).filter(|_| fate.spares()) {
+        let socket = match behind.entry(from) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let Ok(socket) = bind().await.map(Arc::new) else {
+                    return;
+                };
+                let fate = Fate::new(fate.loss, fate.random.random(), &fate.lost);
+                backs.spawn(back(Arc::clone(&socket), Arc::clone(&front), from, fate));
+                new.insert(socket)
+            }
+        };
+        if fate.spares() {
             let _ = socket.send_to(&buffer[..length], server).await;
         }
     }
