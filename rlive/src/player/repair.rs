@@ -28,8 +28,9 @@ const REORDERING: Duration = Duration::from_millis(10);
 const OVERDUE: Duration = Duration::from_millis(120);
 /// How long the origin may take with frames before they are asked for again.
 const ORIGIN_TIMEOUT: Duration = Duration::from_millis(1_000);
-/// Packets are asked of a relay this often; then the origin is.
-const MAX_TRIES: u32 = 4;
+/// Packets are asked of a relay this often; then the origin is. A relay answers twice ([`crate::relay::MAX_ANSWERS`]); the
+/// third time is for a question that was lost.
+const MAX_TRIES: u32 = 3;
 /// A frame that is overdue for the playhead is waited for all the same: it is judged as if there were this much time.
 const GRACE: Duration = Duration::from_millis(300);
 /// For how long moving a substream is paid.

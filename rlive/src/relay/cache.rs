@@ -9,7 +9,7 @@ use bytes::Bytes;
 use media::substream::Entry;
 
 /// How long a frame can be asked for: longer than any player's buffer.
-const LIFE: Duration = Duration::from_secs(5);
+pub(super) const LIFE: Duration = Duration::from_secs(5);
 /// What is kept of one substream, in bytes: 5 s of 12 Mb/s.
 const MAX_BYTES: usize = 8 << 20;
 

@@ -8,13 +8,15 @@
 //! Invariants:
 //! - An address that has not answered a challenge gets at most 36 bytes for 1200.
 //! - A session that does not report for [`LEASE`] ends; so does one whose stream cannot be had.
-//! - What is sent again is at most a quarter of what is sent ([`RESEND_SHARE`]), and all of it at most what the ticket
-//!   allows: beyond that frames are skipped, whole.
+//! - What is sent again is at most a quarter of what is sent ([`RESEND_SHARE`]), each packet at most [`MAX_ANSWERS`] times;
+//!   what is sent for the first time is at most what the ticket allows: beyond that frames are skipped, whole.
+//! - Challenges and subscriptions are limited ([`limit`]); what is beyond is not answered.
 //! - Feeds without subscribers are given back after [`LINGER`].
 //!
 //! Queues: the cache of each feed ([`cache`]); outputs are drained by the shell after every call.
 
 mod cache;
+mod limit;
 mod session;
 mod shell;
 
@@ -33,12 +35,15 @@ use rand::{RngCore as _, SeedableRng as _};
 use crate::wire::control::{self, Cookie, Message, Missing, Reason, Subscribe};
 use crate::wire::{Direction, Keys, Kind};
 use cache::Cache;
+use limit::{Limits, host_of};
 use session::Session;
 
 pub use shell::{Options, run};
 
 /// A session ends when nothing has come from its player for so long.
 pub const LEASE: Duration = Duration::from_secs(5);
+/// A packet is sent again this often at most to one player, however often it is asked for.
+pub const MAX_ANSWERS: u8 = 2;
 /// How long a cookie is good.
 const COOKIE_LIFE_S: u32 = 10;
 /// A feed without subscribers is kept for so long.
@@ -57,7 +62,7 @@ const HOUSEKEEPING: Duration = Duration::from_millis(100);
 pub struct Config {
     /// Sessions at one time.
     pub max_sessions: usize,
-    /// Sessions of one address at one time.
+    /// Sessions of one host at one time: an address, or 64 bits of an address of IPv6.
     pub max_sessions_per_ip: usize,
     /// Substreams taken from the origin at one time.
     pub max_feeds: usize,
@@ -130,6 +135,8 @@ pub struct Counters {
     pub silent: u64,
     /// Subscriptions refused.
     pub refused: u64,
+    /// Subscriptions that were not answered, because there were too many.
+    pub limited: u64,
     /// Datagrams that were malformed, forged or played again.
     pub bad_datagrams: u64,
 }
@@ -161,6 +168,7 @@ pub struct Relay {
     cookie_key: hmac::Key,
     random: StdRng,
     started: Instant,
+    limits: Limits,
     leaving: bool,
     sessions: HashMap<u32, Session>,
     feeds: HashMap<FeedName, Feed>,
@@ -183,6 +191,7 @@ impl Relay {
             cookie_key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
             random,
             started: now,
+            limits: Limits::new(now),
             leaving: false,
             sessions: HashMap::new(),
             feeds: HashMap::new(),
@@ -302,7 +311,16 @@ impl Relay {
         wall_s: u32,
     ) -> Option<()> {
         let asked = Subscribe::read(bytes).ok()?;
-        if !self.is_my_cookie(now, from, &asked) {
+        let proven = self.is_my_cookie(now, from, &asked);
+        let within = match proven {
+            true => self.limits.may_subscribe(now, from.ip()),
+            false => self.limits.may_challenge(now),
+        };
+        if !within {
+            self.counters.limited += 1;
+            return Some(());
+        }
+        if !proven {
             let cookie = self.cookie(self.age_s(now), from, asked.nonce);
             let challenge = control::write_challenge(asked.nonce, &cookie);
             self.outputs.push_back(Output::Send(from, challenge));
@@ -348,7 +366,8 @@ impl Relay {
     }
 
     fn refusal(&self, ip: IpAddr, wanted: &[FeedName]) -> Option<Reason> {
-        let of_ip = self.sessions.values().filter(|s| s.address.ip() == ip);
+        let of_host = |session: &&Session| host_of(session.address.ip()) == host_of(ip);
+        let of_ip = self.sessions.values().filter(of_host);
         let new_feeds = wanted.iter().filter(|name| !self.feeds.contains_key(name));
         if self.leaving {
             Some(Reason::Leaving)
@@ -440,6 +459,9 @@ impl Relay {
             for index in wanted {
                 if session.resent_bytes > session.sent_bytes / RESEND_SHARE + (64 << 10) {
                     return;
+                }
+                if !session.may_answer(now, &frame.entry, index) {
+                    continue;
                 }
                 let packet = session.packet(now, substream, epoch, frame, index, true);
                 let bytes = u64::try_from(packet.len()).unwrap_or_default();

@@ -1,18 +1,50 @@
 //! One player at a relay.
 
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use media::substream::MAX_SUBSTREAMS;
+use media::substream::{Entry, MAX_SUBSTREAMS};
 use media::ticket::Ticket;
 
-use super::cache::Cached;
-use super::{FeedName, LEASE};
+use super::cache::{Cached, LIFE};
+use super::{FeedName, LEASE, MAX_ANSWERS};
 use crate::wire::control::{Accept, Replay, Subscribe};
 use crate::wire::{Keys, data};
 
 /// How far ahead of its rate a session may be: one second, so that a keyframe fits.
 const BURST_S: f64 = 1.0;
+/// Packets whose answers are counted; beyond it nothing is sent again until the oldest have left the cache.
+const MAX_COUNTED: usize = 4_096;
+
+/// How often each packet has been sent again, for as long as it can be asked for.
+#[derive(Debug, Default)]
+struct Answers {
+    counts: HashMap<(u32, u32, u16), u8>,
+    begun: VecDeque<(Instant, (u32, u32, u16))>,
+}
+
+impl Answers {
+    /// Whether a packet may be sent again; it counts.
+    fn take(&mut self, now: Instant, packet: (u32, u32, u16)) -> bool {
+        while let Some((at, old)) = self.begun.front().copied()
+            && now.saturating_duration_since(at) > LIFE
+        {
+            self.begun.pop_front();
+            self.counts.remove(&old);
+        }
+        if let Some(count) = self.counts.get_mut(&packet) {
+            *count = count.saturating_add(1);
+            return *count <= MAX_ANSWERS;
+        }
+        let room = self.counts.len() < MAX_COUNTED;
+        if room {
+            self.counts.insert(packet, 1);
+            self.begun.push_back((now, packet));
+        }
+        room
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -26,6 +58,7 @@ pub(super) struct Session {
     pub(super) resent_bytes: u64,
     conn: u32,
     started: Instant,
+    answers: Answers,
     /// The next number of each substream's packets.
     pseq: [u32; MAX_SUBSTREAMS as usize],
     /// What the ticket allows, in bytes per second, and what is left of it.
@@ -56,6 +89,7 @@ impl Session {
             resent_bytes: 0,
             conn,
             started: now,
+            answers: Answers::default(),
             pseq: [0; MAX_SUBSTREAMS as usize],
             rate,
             left: rate * BURST_S,
@@ -84,6 +118,12 @@ impl Session {
             self.left -= f64::from(bytes);
         }
         allowed
+    }
+
+    /// Whether a packet may be sent again; it counts.
+    pub(super) fn may_answer(&mut self, now: Instant, entry: &Entry, index: u16) -> bool {
+        let packet = (entry.header.dts_ms, entry.crc, index);
+        self.answers.take(now, packet)
     }
 
     pub(super) fn packet(

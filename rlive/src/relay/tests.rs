@@ -170,6 +170,53 @@ fn a_player_gets_every_frame_at_once_and_again_when_it_asks() {
     assert_eq!(bench.relay.counters.bad_datagrams, 2);
 }
 
+/// However often it is asked for, a packet is sent again twice; and the memory of that is bounded.
+#[test]
+fn a_packet_is_sent_again_twice_at_most() {
+    let mut bench = Bench::new(Config::default());
+    let ticket = sealed(200_000);
+    let conn = bench.subscribe(player(1), &ticket).expect("accepted");
+    let entry = bench.frame(3_000);
+    bench.sent();
+    let mut answers = Vec::new();
+    for seq in 0..30 {
+        let missing = Missing {
+            dts_ms: entry.header.dts_ms,
+            crc: entry.crc,
+            base: 0,
+            // The first is asked for each time, the second from the fifth time on.
+            mask: if seq < 5 { 0b1 } else { 0b11 },
+        };
+        let nack = Message::Nack(vec![missing; 4]).write(conn, seq, &keys(&ticket));
+        bench.datagram(player(1), &nack);
+        answers.extend(bench.sent());
+        bench.wait(Duration::from_millis(100));
+    }
+    let index = |bytes: &Vec<u8>| {
+        data::read(bytes, &keys(&ticket))
+            .expect("sealed")
+            .head
+            .index
+    };
+    let indices: Vec<u16> = answers.iter().map(index).collect();
+    assert_eq!(indices, [0, 0, 1, 1]);
+}
+
+#[test]
+fn a_host_that_subscribes_too_often_is_not_heard() {
+    let config = Config {
+        max_sessions_per_ip: 10_000,
+        ..Config::default()
+    };
+    let mut bench = Bench::new(config);
+    let ticket = sealed(20_000);
+    let opened = (0..200).filter(|port| bench.subscribe(player(*port), &ticket).is_some());
+    assert_eq!(opened.count(), 50);
+    assert_eq!(bench.relay.counters.limited, 150);
+    bench.wait(Duration::from_secs(1));
+    assert!(bench.subscribe(player(500), &ticket).is_some());
+}
+
 #[test]
 fn without_a_proof_of_address_little_is_sent_and_nothing_kept() {
     let mut bench = Bench::new(Config::default());
