@@ -4,7 +4,6 @@
 //! buffer is taken when its first packet comes, its size having been checked by the parser.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use media::substream::{Entry, PACKET_PAYLOAD_BYTES};
@@ -31,31 +30,27 @@ struct Partial {
     /// One bit for each packet.
     have: Vec<u64>,
     missing: u16,
-    begun: Instant,
+    /// Frames that were begun before.
+    number: u64,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
     frames: HashMap<Entry, Partial>,
     bytes: usize,
+    begun: u64,
 }
 
 impl Assembly {
     /// Takes the packet `index` of a frame. Its payload must have the length of its part.
-    pub(crate) fn insert(
-        &mut self,
-        now: Instant,
-        entry: &Entry,
-        index: u16,
-        payload: &[u8],
-    ) -> Inserted {
+    pub(crate) fn insert(&mut self, entry: &Entry, index: u16, payload: &[u8]) -> Inserted {
         let packets = entry.header.packets();
         if packets == 1 {
             self.remove(entry);
             return Inserted::Complete(Bytes::copy_from_slice(payload));
         }
         if !self.frames.contains_key(entry) {
-            self.begin(now, *entry);
+            self.begin(*entry);
         }
         let Some(partial) = self.frames.get_mut(entry) else {
             return Inserted::Part;
@@ -110,10 +105,10 @@ impl Assembly {
         self.bytes = 0;
     }
 
-    fn begin(&mut self, now: Instant, entry: Entry) {
+    fn begin(&mut self, entry: Entry) {
         let size = usize::try_from(entry.header.size).unwrap_or_default();
         while self.frames.len() >= MAX_FRAMES || self.bytes + size > MAX_BYTES {
-            let oldest = self.frames.iter().min_by_key(|(_, partial)| partial.begun);
+            let oldest = self.frames.iter().min_by_key(|(_, partial)| partial.number);
             let Some(oldest) = oldest.map(|(entry, _)| *entry) else {
                 break;
             };
@@ -121,20 +116,20 @@ impl Assembly {
         }
         let packets = entry.header.packets();
         self.bytes += size;
+        self.begun += 1;
         self.frames.insert(
             entry,
             Partial {
                 buffer: BytesMut::zeroed(size),
                 have: vec![0; usize::from(packets).div_ceil(64)],
                 missing: packets,
-                begun: now,
+                number: self.begun,
             },
         );
     }
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "any instant will do in a test")]
 mod tests {
     use proptest::prelude::*;
 
@@ -164,7 +159,7 @@ mod tests {
             indices.sort_by_key(|index| u64::from(*index).wrapping_mul(order | 1) >> 7);
             let (mut assembly, mut whole) = (Assembly::default(), None);
             for index in indices {
-                if let Inserted::Complete(bytes) = assembly.insert(Instant::now(), &entry, index, part(&frame, index)) {
+                if let Inserted::Complete(bytes) = assembly.insert(&entry, index, part(&frame, index)) {
                     whole = Some(bytes);
                     break;
                 }
@@ -176,21 +171,21 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_known_and_memory_is_bounded() {
-        let (now, mut assembly) = (Instant::now(), Assembly::default());
+        let mut assembly = Assembly::default();
         let first = entry(5_000, 1);
         assert_eq!(assembly.missing(&first), [0, 1, 2, 3, 4]);
-        assembly.insert(now, &first, 1, &[0; 1_072]);
-        let again = assembly.insert(now, &first, 1, &[0; 1_072]);
+        assembly.insert(&first, 1, &[0; 1_072]);
+        let again = assembly.insert(&first, 1, &[0; 1_072]);
         assert_eq!(again, Inserted::Duplicate);
         assert_eq!(assembly.missing(&first), [0, 2, 3, 4]);
         assert!(assembly.has_begun(&first));
         let large = 1 << 20;
         for crc in 2..40 {
-            assembly.insert(now, &entry(large, crc), 0, &[0; 1_072]);
+            assembly.insert(&entry(large, crc), 0, &[0; 1_072]);
         }
         assert!(!assembly.has_begun(&first) && assembly.bytes <= MAX_BYTES);
         for crc in 100..5_000 {
-            assembly.insert(now, &entry(2_000, crc), 0, &[0; 1_072]);
+            assembly.insert(&entry(2_000, crc), 0, &[0; 1_072]);
         }
         assert!(assembly.frames.len() <= MAX_FRAMES);
     }

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use media::substream::Entry;
 use media::ticket::Key;
 
 use crate::recovery::Delivery;
@@ -80,6 +81,8 @@ pub(crate) struct Link {
     pub(crate) lost_total: u64,
     pub(crate) packets: u64,
     corrupt: u32,
+    /// The frame of the newest packet, and how many packets of it have come in a row.
+    newest: Option<(Entry, u16)>,
     outbox: Vec<Vec<u8>>,
 }
 
@@ -106,6 +109,7 @@ impl Link {
             lost_total: 0,
             packets: 0,
             corrupt: 0,
+            newest: None,
             outbox: Vec::new(),
         }
     }
@@ -188,6 +192,15 @@ impl Link {
             self.lost_total += u64::from(ahead);
             self.next_pseq = Some(pseq.wrapping_add(1));
         }
+    }
+
+    /// Counts a packet of a frame: whether with it the whole frame has come over this link, in a row. That holds for frames
+    /// too that had come from elsewhere before: a relay is not worse for being a little slower than the origin.
+    pub(crate) fn is_whole(&mut self, entry: &Entry) -> bool {
+        let before = self.newest.filter(|(newest, _)| newest == entry);
+        let count = before.map_or(1, |(_, count)| count.saturating_add(1));
+        self.newest = Some((*entry, count));
+        count >= entry.header.packets()
     }
 
     /// Its chain contradicts itself.

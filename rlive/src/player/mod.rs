@@ -63,7 +63,8 @@ pub struct Config {
     pub fallback: Duration,
     /// With at least this in the buffer, for [`Config::stable`], relays are trusted again.
     pub back: Duration,
-    /// See [`Config::back`].
+    /// See [`Config::back`]. Twice as long when the player had fallen back within the minute before, four times the next
+    /// time, eight times at most.
     pub stable: Duration,
     /// Relays are used only by those who stay: after this long.
     pub relay_after: Duration,
@@ -170,6 +171,8 @@ pub struct Player {
     /// The newest entries that the feed has brought.
     feed_chain: VecDeque<Entry>,
     fallback: Option<Instant>,
+    /// How often relays were trusted too early of late, and until when that counts.
+    relapses: (u32, Instant),
     requests: HashMap<u64, Request>,
     wants: HashMap<Entry, repair::Want>,
     headers_asked: Option<Instant>,
@@ -203,6 +206,7 @@ impl Player {
             feed_again: now,
             feed_chain: VecDeque::new(),
             fallback: None,
+            relapses: (0, now),
             requests: HashMap::new(),
             wants: HashMap::new(),
             headers_asked: None,
@@ -332,16 +336,17 @@ impl Player {
             link.corrupt();
             return;
         }
-        if self.order.has(&entry) || self.order.has_left(&entry) {
+        let whole = link.is_whole(&entry);
+        let known = self.order.has(&entry) || self.order.has_left(&entry);
+        if whole {
+            self.delivered(now, id, &entry, known);
+        }
+        if known {
             self.stats.duplicate_bytes += length(packet.payload.len());
             return;
         }
-        if let Inserted::Complete(body) =
-            self.assembly
-                .insert(now, &entry, head.index, packet.payload)
-        {
+        if let Inserted::Complete(body) = self.assembly.insert(&entry, head.index, packet.payload) {
             self.stats.relay_bytes += length(body.len());
-            self.delivered(now, id, &entry);
             self.arrived(entry, body);
         }
     }
@@ -379,6 +384,7 @@ impl Player {
         }
         let local = self.feed_chain.make_contiguous();
         self.order.link(now, local);
+        self.feed_passed(&entry);
     }
 
     fn start(&mut self, now: Instant, start: Start) {

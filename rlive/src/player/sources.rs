@@ -1,8 +1,8 @@
 //! Where each substream comes from.
 //!
 //! A substream comes from the *origin* until a relay delivers it: the relay is asked (*trying*), and once a whole frame
-//! has come from it whose place is known, the substream is the *relay's*. The origin's feed then goes on for [`OVERLAP`],
-//! so that nothing is lost in between. A relay that is silent, refuses or lies is left, its substream comes from the origin
+//! has come from it whose place is known, the substream is the *relay's*. The origin's feed goes on until it has passed
+//! that frame, so that nothing is lost in between, and little comes twice. A relay that is silent, refuses or lies is left, its substream comes from the origin
 //! again, and another relay is asked after a pause that doubles; the one that failed is not asked for [`BLACKLISTED`].
 //!
 //! The feed has all substreams that no relay delivers, and all of them while the buffer runs low (*fallback*).
@@ -15,8 +15,12 @@ use rand::RngCore as _;
 use super::link::{Link, Over, RelayInfo};
 use super::{From, MAX_RELAYS, Output, Player};
 
-/// How long the origin's feed goes on when a relay has taken over.
-const OVERLAP: Duration = Duration::from_secs(1);
+/// Who falls back again within this time has trusted relays too early.
+const RELAPSE: Duration = Duration::from_secs(60);
+/// The feed is made smaller after this, so that substreams which change hands together cost one request.
+const SETTLE: Duration = Duration::from_millis(150);
+/// The feed is not waited for longer than this to pass the first frame of a relay.
+const HANDOVER: Duration = Duration::from_secs(1);
 /// A relay that has failed is not asked for so long, twice as long each time.
 const BLACKLISTED: Duration = Duration::from_secs(60);
 /// A relay that is full or leaving is not asked for so long.
@@ -56,10 +60,17 @@ pub(super) struct Substream {
     pub(super) source: Source,
     again_at: Instant,
     failures: u32,
+    /// The first frame that the relay has brought, until the feed has passed it.
+    handover: Option<(Entry, Instant)>,
     pub(super) rate: Rate,
 }
 
 impl Substream {
+    /// Whether the origin has to send it, but for fallback.
+    fn needs_origin(&self) -> bool {
+        !matches!(self.source, Source::Relay(_)) || self.handover.is_some()
+    }
+
     pub(super) fn link(&self) -> Option<u64> {
         match self.source {
             Source::Origin => None,
@@ -135,6 +146,7 @@ pub(super) fn all(now: Instant, split: Split) -> Vec<Substream> {
             source: Source::Origin,
             again_at: now,
             failures: 0,
+            handover: None,
             rate: Rate::default(),
         })
         .collect()
@@ -144,6 +156,10 @@ impl Player {
     pub(super) fn choose_sources(&mut self, now: Instant) {
         for substream in &mut self.substreams {
             substream.rate.advance(now);
+            let passed = |(_, since): (Entry, Instant)| now.saturating_duration_since(since);
+            if self.feed.is_none() || substream.handover.map(passed) >= Some(HANDOVER) {
+                substream.handover = None;
+            }
         }
         self.watch_buffer(now);
         self.leave_dead_relays(now);
@@ -183,8 +199,8 @@ impl Player {
         }
     }
 
-    /// A whole frame has come over a link.
-    pub(super) fn delivered(&mut self, now: Instant, link: u64, entry: &Entry) {
+    /// A whole frame has come over a link; `known`: it was there already.
+    pub(super) fn delivered(&mut self, now: Instant, link: u64, entry: &Entry, known: bool) {
         let index = usize::from(self.split.substream(&entry.header));
         let linked = self.order.is_linked(entry);
         if let Some(substream) = self.substreams.get_mut(index)
@@ -194,6 +210,14 @@ impl Player {
             substream.source = Source::Relay(link);
             substream.failures = 0;
             substream.again_at = now;
+            substream.handover = (!known).then_some((*entry, now));
+        }
+    }
+
+    /// The feed has come to this frame.
+    pub(super) fn feed_passed(&mut self, entry: &Entry) {
+        for substream in &mut self.substreams {
+            substream.handover.take_if(|(first, _)| first == entry);
         }
     }
 
@@ -207,6 +231,7 @@ impl Player {
         substream.failures += 1;
         substream.again_at = now + pause.min(MAX_PAUSE);
         substream.source = Source::Origin;
+        substream.handover = None;
         let Some(mut link) = link.and_then(|id| self.links.remove(&id)) else {
             return;
         };
@@ -261,6 +286,8 @@ impl Player {
     pub(super) fn fall_back(&mut self, now: Instant) {
         if self.fallback.is_none() {
             self.stats.fallbacks += 1;
+            let (count, until) = self.relapses;
+            self.relapses.0 = if until > now { (count + 1).min(3) } else { 0 };
         }
         self.fallback = Some(now);
     }
@@ -278,8 +305,11 @@ impl Player {
         } else if let Some(since) = self.fallback {
             if below(self.config.back) {
                 self.fallback = Some(now);
-            } else if now.saturating_duration_since(since) >= self.config.stable {
+            } else if now.saturating_duration_since(since)
+                >= self.config.stable * (1 << self.relapses.0)
+            {
                 self.fallback = None;
+                self.relapses.1 = now + RELAPSE;
             }
         }
     }
@@ -357,11 +387,9 @@ impl Player {
         if self.fallback.is_some() || !self.order.chain.is_seeded() {
             return self.split.all();
         }
-        let from_origin =
-            |substream: &&(u8, &Substream)| !matches!(substream.1.source, Source::Relay(_));
         (0_u8..)
             .zip(&self.substreams)
-            .filter(|substream| from_origin(&substream))
+            .filter(|(_, substream)| substream.needs_origin())
             .map(|(index, _)| 1 << index)
             .sum()
     }
@@ -381,7 +409,7 @@ impl Player {
             Some(feed) if needed == feed.mask => feed.surplus_since = None,
             Some(feed) => {
                 let since = *feed.surplus_since.get_or_insert(now);
-                if now.saturating_duration_since(since) >= OVERLAP {
+                if now.saturating_duration_since(since) >= SETTLE {
                     self.close_feed();
                     if needed != 0 {
                         self.open_feed(needed);

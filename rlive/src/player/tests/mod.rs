@@ -81,6 +81,78 @@ fn without_relays_everything_comes_from_the_origin() {
     assert!(world.behind() < 8, "{} frames behind", world.behind());
 }
 
+/// Relays that send nothing for more than a second: the origin takes over before the picture stops, and they get their
+/// part back only when the buffer has been full for a while.
+#[test]
+fn relays_that_stall_are_bridged_by_the_origin_before_the_viewer_notices() {
+    let mut world = World::new(6, vec![lossy(0.01); 4]);
+    world.run(seconds(8));
+    assert_eq!(relayed(&world), 4);
+    for path in &mut world.paths {
+        path.loss = 1.0;
+    }
+    world.run(Duration::from_millis(500));
+    assert!(!world.player.stats(world.now).fallback, "there is time yet");
+    world.run(Duration::from_millis(250));
+    let stats = world.player.stats(world.now);
+    assert!(stats.fallback && stats.playing, "{stats:?}");
+    world.run(Duration::from_millis(450));
+    for path in &mut world.paths {
+        path.loss = 0.01;
+    }
+    world.run(seconds(4));
+    let during = world.player.stats(world.now);
+    assert!(during.fallback, "not before it is stable: {during:?}");
+    assert_eq!(relayed(&world), 4, "the sessions are kept");
+    world.run(seconds(3));
+    let after = world.player.stats(world.now);
+    assert!(!after.fallback, "{after:?}");
+    world.run(seconds(10));
+    world.check();
+    let stats = world.player.stats(world.now);
+    let counts = (stats.stalls, stats.skips, stats.fallbacks);
+    assert_eq!(counts, (0, 0, 1), "{stats:?}");
+    let from_origin = stats.origin_bytes - after.origin_bytes;
+    assert!(
+        from_origin < 200_000,
+        "the feed is given back: {from_origin}"
+    );
+}
+
+/// Relays that stall again and again are trusted again after an ever longer time.
+#[test]
+fn relays_that_stutter_do_not_make_the_player_flap() {
+    let mut world = World::new(7, vec![GOOD; 4]);
+    world.run(seconds(8));
+    for _ in 0..10 {
+        world.paths.iter_mut().for_each(|path| path.loss = 1.0);
+        world.run(Duration::from_millis(1_000));
+        world.paths.iter_mut().for_each(|path| path.loss = 0.0);
+        world.run(Duration::from_millis(2_500));
+    }
+    world.check();
+    let stats = world.player.stats(world.now);
+    assert_eq!((stats.stalls, stats.skips), (0, 0), "{stats:?}");
+    // 35 s of it: at the beginning, after 5 s and after 10 s more.
+    assert!((2..=3).contains(&stats.fallbacks), "{stats:?}");
+}
+
+/// What comes twice is a small part, although packets are lost and a relay is replaced.
+#[test]
+fn little_comes_twice() {
+    for seed in 0..4 {
+        let mut world = World::new(100 + seed, vec![lossy(0.02); 5]);
+        world.run(seconds(20));
+        world.kill(0);
+        world.run(seconds(20));
+        world.check();
+        let stats = world.player.stats(world.now);
+        let all = stats.relay_bytes + stats.origin_bytes;
+        let percent = 100 * stats.duplicate_bytes / all;
+        assert!(percent < 3, "{percent} % come twice: {stats:?}");
+    }
+}
+
 /// The origin is away for a while: relays cannot send either, and everything is there when it is back.
 #[test]
 fn an_outage_of_everything_ends_in_the_right_place() {
