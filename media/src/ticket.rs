@@ -51,6 +51,12 @@ impl Key {
         Self::derive(secret, &[b"anchornet relay 1", &relay.to_be_bytes()])
     }
 
+    /// The key of the scheduler, derived from the origin's secret: the origin seals tickets with it that players show there.
+    #[must_use]
+    pub fn of_scheduler(secret: &[u8]) -> Self {
+        Self::derive(secret, &[b"anchornet scheduler 1"])
+    }
+
     /// The key of the session that a sealed ticket opens.
     #[must_use]
     pub fn of_session(&self, sealed: &[u8]) -> Self {

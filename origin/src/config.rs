@@ -2,6 +2,7 @@
 //!
 //! Units are in the names; every field has a default, and unknown fields are refused.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use media::substream::{HashVersion, MAX_SUBSTREAMS, Split};
@@ -72,6 +73,10 @@ pub struct SubstreamConfig {
     pub history_max_bytes: usize,
     /// What a relay may send to one player, in kilobits per second.
     pub max_kbps: u32,
+    /// The URL where players reach the scheduler; empty: they are told of the relays that report here.
+    pub scheduler_url: String,
+    /// Relays that are let in no more, by id in hexadecimal digits: their key has become known.
+    pub revoked: Vec<String>,
 }
 
 /// How streams are cut into HLS segments.
@@ -123,6 +128,8 @@ impl Default for SubstreamConfig {
             history_ms: 10_000,
             history_max_bytes: 32 << 20,
             max_kbps: 20_000,
+            scheduler_url: String::new(),
+            revoked: Vec::new(),
         }
     }
 }
@@ -132,6 +139,13 @@ impl SubstreamConfig {
     pub(crate) fn split(&self) -> Split {
         let hash = HashVersion::from_number(self.hash).unwrap_or(HashVersion::Mixed);
         Split::new(hash, self.count.clamp(1, MAX_SUBSTREAMS)).unwrap_or_default()
+    }
+
+    /// The relays that are let in no more.
+    #[must_use]
+    pub fn revoked(&self) -> HashSet<u64> {
+        let read = |id: &String| u64::from_str_radix(id, 16).ok();
+        self.revoked.iter().filter_map(read).collect()
     }
 }
 
@@ -198,6 +212,17 @@ impl Config {
             HashVersion::from_number(self.substreams.hash).is_some(),
             "substreams.hash",
             "must be 2, or 1 for the hash of the paper",
+        )?;
+        rule(
+            self.substreams.revoked().len() == self.substreams.revoked.len(),
+            "substreams.revoked",
+            "must be different ids of relays, in hexadecimal digits",
+        )?;
+        let url = &self.substreams.scheduler_url;
+        rule(
+            url.is_empty() || url.starts_with("http://") || url.starts_with("https://"),
+            "substreams.scheduler_url",
+            "must be the http URL of a scheduler, or empty",
         )
     }
 
@@ -261,5 +286,22 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(config.validate().map_err(|e| e.field), Err("rtmp_app"));
+    }
+
+    #[test]
+    fn revoked_relays_are_named_once_and_in_hexadecimal_digits() {
+        let with = |revoked: &[&str]| SubstreamConfig {
+            revoked: revoked.iter().map(|id| (*id).to_owned()).collect(),
+            ..SubstreamConfig::default()
+        };
+        assert_eq!(with(&["1f", "a0"]).revoked(), [0x1f, 0xa0].into());
+        for bad in [&["xyz"][..], &["1f", "1F"]] {
+            let config = Config {
+                substreams: with(bad),
+                ..Config::default()
+            };
+            let field = config.validate().map_err(|e| e.field);
+            assert_eq!(field, Err("substreams.revoked"), "{bad:?}");
+        }
     }
 }

@@ -88,7 +88,14 @@ fn relay_of(hub: &Hub, text: &str) -> Result<u64, Problem> {
     let secret = relay_secret(hub)?;
     let pass = Pass::open(&secret, text, clock::wall_s());
     let refused = |error| Problem::new(StatusCode::FORBIDDEN, format!("the pass: {error}"));
-    pass.map(|pass| pass.relay).map_err(refused)
+    let relay = pass.map_err(refused)?.relay;
+    if hub.config.substreams.revoked().contains(&relay) {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "the relay is revoked: give it another id and key",
+        ));
+    }
+    Ok(relay)
 }
 
 fn relay_secret(hub: &Hub) -> Result<Vec<u8>, Problem> {
@@ -106,6 +113,14 @@ struct Meta {
     hash: u8,
     substreams: u8,
     relays: Vec<RelayMeta>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheduler: Option<SchedulerMeta>,
+}
+
+#[derive(Serialize)]
+struct SchedulerMeta {
+    url: String,
+    ticket: String,
 }
 
 #[derive(Serialize)]
@@ -125,16 +140,22 @@ async fn meta(
     let entry = stream(&hub, &channel, &token, request.headers())?;
     let candidates = lock(&hub.relays).candidates(clock::now());
     let secret = hub.access.relay_secret();
+    let ticket = || Ticket {
+        stream: channel.clone(),
+        expires_s: clock::wall_s().saturating_add(TICKET_LIFETIME_S),
+        max_kbps: hub.config.substreams.max_kbps,
+        nonce: hub.nonce(),
+    };
+    let url = &hub.config.substreams.scheduler_url;
+    let scheduler = secret.as_ref().filter(|_| !url.is_empty());
+    let scheduler = scheduler.map(|secret| SchedulerMeta {
+        url: url.clone(),
+        ticket: media::ticket::to_hex(&ticket().seal(&Key::of_scheduler(secret))),
+    });
     let relays = secret.iter().flat_map(|secret| {
         candidates.iter().map(|(id, address)| {
             let key = Key::of_relay(secret, *id);
-            let ticket = Ticket {
-                stream: channel.clone(),
-                expires_s: clock::wall_s().saturating_add(TICKET_LIFETIME_S),
-                max_kbps: hub.config.substreams.max_kbps,
-                nonce: hub.nonce(),
-            };
-            let sealed = ticket.seal(&key);
+            let sealed = ticket().seal(&key);
             RelayMeta {
                 id: format!("{id:x}"),
                 address: *address,
@@ -149,6 +170,7 @@ async fn meta(
         hash: split.hash().number(),
         substreams: split.substreams(),
         relays: relays.collect(),
+        scheduler,
     };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(meta)).into_response())
 }
