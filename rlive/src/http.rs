@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use media::substream::feed::{Reader, Record};
 use reqwest::{Client, RequestBuilder, StatusCode};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
 
 /// How long the origin may take to answer at all.
@@ -24,6 +25,9 @@ pub(crate) enum Error {
     /// It does not answer in time.
     #[error("the origin does not answer")]
     Timeout,
+    /// What it sends cannot be read.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
     /// What it sends is no feed.
     #[error(transparent)]
     Feed(#[from] media::Error),
@@ -68,6 +72,12 @@ pub(crate) async fn records(request: RequestBuilder) -> Result<Vec<Record>, Erro
         records.push(record);
     }
     Ok(records)
+}
+
+/// The JSON that a request is answered with.
+pub(crate) async fn json<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Error> {
+    let body = bytes(request).await?;
+    Ok(serde_json::from_slice(&body)?)
 }
 
 /// The body that a request is answered with.

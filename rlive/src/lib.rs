@@ -1,5 +1,7 @@
 //! A live stream in substreams: relays that each carry some, and players that put them together again.
 //!
+//! A [`scheduler`] knows relays by their heartbeats and recommends some to each player.
+//!
 //! The origin splits a stream's frames into substreams ([`media::substream`]). A [`relay`] asks the origin for those that
 //! its players want and pushes their packets by UDP. A [`player`] takes each substream from another relay, orders the
 //! frames by their [`chain`], has lost packets sent again from wherever it pays ([`recovery`]), and falls back to the
@@ -12,6 +14,7 @@ pub mod chain;
 pub mod player;
 pub mod recovery;
 pub mod relay;
+pub mod scheduler;
 pub mod wire;
 
 mod assembly;

@@ -31,6 +31,8 @@ pub enum Command {
     Relay(crate::rlive::RelayArgs),
     /// Print the key of a relay, derived from the configured secret, for `anchornet relay --key`.
     RelayKey(crate::rlive::RelayKeyArgs),
+    /// Recommend relays to players: knows them by their heartbeats.
+    Scheduler(crate::rlive::SchedulerArgs),
     /// Play a stream from relays and its origin, and serve it here by HTTP-FLV.
     Play(crate::rlive::PlayArgs),
     /// Join two AAC files at a unit as the program does, and show what is to be heard of the joint.

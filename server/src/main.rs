@@ -54,6 +54,11 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             let config = load(&args.node)?;
             print(&format!("{}\n", rlive::relay_key(&config, args.id)?))
         }
+        Command::Scheduler(args) => {
+            let config = load(&args.node)?;
+            logs::start(&config.log)?;
+            runtime()?.block_on(rlive::scheduler(args, &config))
+        }
         Command::Play(args) => {
             logs::start(&config::Log {
                 filter: "warn".into(),

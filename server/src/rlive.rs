@@ -1,4 +1,4 @@
-//! `anchornet relay`, `relay-key` and `play`: the parts of `rlive` as commands.
+//! `anchornet relay`, `relay-key`, `scheduler` and `play`: the parts of `rlive` as commands.
 //!
 //! Keys of relays are derived from the configured secret, so that the origin needs no list of them. Without a secret (on
 //! loopback) they follow from nothing but the id, and every relay that can reach the ports is let in.
@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use aws_lc_rs::hmac;
 use clap::Args;
 use media::ticket::Key;
-use rlive::{player, relay};
+use rlive::{player, relay, scheduler};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Node;
@@ -40,6 +40,15 @@ pub struct RelayArgs {
         requires = "id"
     )]
     pub key: Option<String>,
+    /// The scheduler to tell by heartbeats, by UDP; without one, the origin recommends the relay itself.
+    #[arg(long, value_name = "ADDRESS")]
+    pub scheduler: Option<SocketAddr>,
+    /// Where the relay is, in a word that players use too.
+    #[arg(long, default_value = "", value_name = "NAME")]
+    pub region: String,
+    /// What the relay can send, in kilobits per second; 0: unknown.
+    #[arg(long, default_value_t = 0, value_name = "KBPS")]
+    pub capacity: u32,
     /// Players' sessions at once.
     #[arg(long, default_value_t = 1_000)]
     pub max_sessions: usize,
@@ -56,6 +65,17 @@ pub struct RelayKeyArgs {
     pub id: u64,
 }
 
+/// Recommend relays to players.
+#[derive(Debug, Args)]
+pub struct SchedulerArgs {
+    /// Where the secret comes from: it must be the origin's.
+    #[command(flatten)]
+    pub node: Node,
+    /// Where to listen: for heartbeats by UDP, for players by HTTP, on the same port.
+    #[arg(long, default_value = "127.0.0.1:8095", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+}
+
 /// Play a stream from relays and its origin.
 #[derive(Debug, Args)]
 pub struct PlayArgs {
@@ -64,9 +84,12 @@ pub struct PlayArgs {
     /// Where to serve it.
     #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// Use only this relay; may be repeated. Without it: those that the origin recommends.
+    /// Use only this relay; may be repeated. Without it: those that are recommended.
     #[arg(long = "relay", value_name = "ADDRESS")]
     pub relays: Vec<SocketAddr>,
+    /// Where the player is, in a word that relays use too.
+    #[arg(long, default_value = "", value_name = "NAME")]
+    pub region: String,
     /// Use relays only after this long: who leaves at once is not worth the sessions.
     #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
     pub relay_after: f64,
@@ -132,6 +155,9 @@ pub async fn relay(args: RelayArgs) -> anyhow::Result<()> {
         advertise: args.advertise,
         id,
         key,
+        scheduler: args.scheduler,
+        region: args.region,
+        capacity_kbps: args.capacity,
         config: relay::Config {
             max_sessions: args.max_sessions,
             ..relay::Config::default()
@@ -141,6 +167,32 @@ pub async fn relay(args: RelayArgs) -> anyhow::Result<()> {
     relay::run(options, stop_by_signal())
         .await
         .with_context(|| format!("cannot relay on {listen}"))
+}
+
+/// Runs a scheduler until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When it cannot start, and when it would be open to the network without a secret.
+pub async fn scheduler(args: SchedulerArgs, config: &Config) -> anyhow::Result<()> {
+    let listen = args.listen;
+    let Some(secret) = relay_secret(config) else {
+        bail!("relays need auth.secret: give it in ANCHORNET_AUTH_SECRET, as at the origin");
+    };
+    if !listen.ip().is_loopback() && !config.has_auth() {
+        bail!(
+            "{listen} is open to the network, and without a secret anybody could be a relay: set ANCHORNET_AUTH_SECRET as \
+             at the origin, or listen on 127.0.0.1"
+        );
+    }
+    let options = scheduler::Options {
+        listen,
+        secret,
+        revoked: config.origin.substreams.revoked(),
+        config: scheduler::Config::default(),
+    };
+    scheduler::run(options, stop_by_signal())
+        .await
+        .with_context(|| format!("cannot schedule on {listen}"))
 }
 
 /// Plays until SIGINT or SIGTERM.
@@ -168,6 +220,7 @@ pub async fn play(args: PlayArgs) -> anyhow::Result<()> {
         url: args.url,
         listen: args.listen,
         relays: args.relays,
+        region: args.region,
         config,
     };
     let listen = options.listen;

@@ -30,8 +30,12 @@ const FIRST_RTO: Duration = Duration::from_millis(150);
 /// A relay as the origin names it.
 #[derive(Clone, Debug)]
 pub struct RelayInfo {
+    /// Which one.
+    pub id: u64,
     /// Where it listens.
     pub address: SocketAddr,
+    /// The substreams that it is recommended for, one bit each.
+    pub mask: u64,
     /// The sealed ticket for it.
     pub ticket: Vec<u8>,
     /// The key of the session that the ticket opens.

@@ -115,7 +115,7 @@ pub enum Input<'a> {
     Frames(u64, Option<Vec<Record>>),
     /// The answer to a request for headers; `None` when the origin does not have that frame.
     Headers(Option<Vec<Record>>),
-    /// The relays that the origin recommends, best first; empty when it was not reached.
+    /// The relays that are recommended, best first; empty when nobody was reached.
     Relays(Vec<RelayInfo>),
     /// The player is to end: relays are told.
     Leave,
@@ -141,8 +141,8 @@ pub enum Output {
     FetchFrames(u64, Vec<(u32, u32)>),
     /// Ask the origin for the headers after a frame.
     FetchHeaders(Entry),
-    /// Ask the origin for relays.
-    FetchRelays,
+    /// Ask for relays; these have not worked.
+    FetchRelays(Vec<u64>),
     /// A stream begins, with these tags; if there was one before, it is over.
     Begin(Bytes),
     /// The next frame.
@@ -166,6 +166,8 @@ pub struct Player {
     relays: Vec<sources::Candidate>,
     relays_asked: Option<Instant>,
     relays_known: Option<Instant>,
+    /// Relays that have failed since relays were asked for.
+    failed: Vec<u64>,
     feed: Option<Feed>,
     feed_again: Instant,
     /// The newest entries that the feed has brought.
@@ -202,6 +204,7 @@ impl Player {
             relays: Vec::new(),
             relays_asked: None,
             relays_known: None,
+            failed: Vec::new(),
             feed: None,
             feed_again: now,
             feed_chain: VecDeque::new(),

@@ -247,6 +247,10 @@ impl Player {
                 false => BLACKLISTED * 2_u32.pow(candidate.failures.min(6)),
             };
             candidate.failures += u32::from(!busy);
+            let id = candidate.info.id;
+            if !busy && !self.failed.contains(&id) && self.failed.len() < MAX_RELAYS {
+                self.failed.push(id);
+            }
             candidate.not_before = now + pause;
         }
         link.leave();
@@ -351,13 +355,14 @@ impl Player {
             }
             let fresh = age(self.relays_known).is_some_and(|age| age < TICKET_AGE);
             let best = match fresh {
-                true => self.best_candidate(now),
+                true => self.best_candidate(now, index),
                 false => None,
             };
             let Some(info) = best else {
                 if age(self.relays_asked).is_none_or(|age| age >= ASK_RELAYS) {
                     self.relays_asked = Some(now);
-                    self.outputs.push_back(Output::FetchRelays);
+                    let failed = std::mem::take(&mut self.failed);
+                    self.outputs.push_back(Output::FetchRelays(failed));
                 }
                 return;
             };
@@ -372,14 +377,15 @@ impl Player {
         }
     }
 
-    /// The relay that is used least, the first of those.
-    fn best_candidate(&self, now: Instant) -> Option<RelayInfo> {
-        let used = |candidate: &&Candidate| {
+    /// A relay that is recommended for the substream, if there is one; of those the one used least, of those the first.
+    fn best_candidate(&self, now: Instant, substream: u8) -> Option<RelayInfo> {
+        let rank = |candidate: &&Candidate| {
             let of = |link: &&Link| link.relay.address == candidate.info.address;
-            self.links.values().filter(of).count()
+            let used = self.links.values().filter(of).count();
+            (candidate.info.mask & (1 << substream) == 0, used)
         };
         let free = self.relays.iter().filter(|c| c.not_before <= now);
-        free.min_by_key(used).map(|c| c.info.clone())
+        free.min_by_key(rank).map(|c| c.info.clone())
     }
 
     /// What the origin has to send.

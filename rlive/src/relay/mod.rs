@@ -17,6 +17,7 @@
 
 mod cache;
 mod limit;
+mod pulse;
 mod session;
 mod shell;
 
@@ -33,11 +34,13 @@ use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
 
 use crate::wire::control::{self, Cookie, Message, Missing, Reason, Subscribe};
+use crate::wire::heartbeat::{Served, stream_tag};
 use crate::wire::{Direction, Keys, Kind};
 use cache::Cache;
 use limit::{Limits, host_of};
 use session::Session;
 
+pub use pulse::{HEARTBEAT, HEARTBEAT_IDLE};
 pub use shell::{Options, run};
 
 /// A session ends when nothing has come from its player for so long.
@@ -288,6 +291,33 @@ impl Relay {
         self.sessions.len()
     }
 
+    /// Sessions at most.
+    #[must_use]
+    pub fn max_sessions(&self) -> usize {
+        self.config.max_sessions
+    }
+
+    /// Whether nobody is let in any more.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// The substreams that are there for players, in order.
+    #[must_use]
+    pub fn served(&self) -> Vec<Served> {
+        let open = self.feeds.iter().filter(|(_, feed)| feed.tries == 0);
+        let mut served: Vec<Served> = open
+            .map(|(name, feed)| Served {
+                stream: stream_tag(&name.stream),
+                substream: name.substream,
+                players: u8::try_from(feed.subscribers.len()).unwrap_or(u8::MAX),
+            })
+            .collect();
+        served.sort_unstable();
+        served
+    }
+
     /// `None`: it was not good.
     fn datagram(
         &mut self,
@@ -299,7 +329,12 @@ impl Relay {
         match Kind::of(bytes)? {
             Kind::Subscribe => self.subscribe(now, from, bytes, wall_s),
             Kind::Nack | Kind::Report | Kind::Bye => self.message(now, from, bytes),
-            Kind::Data | Kind::Challenge | Kind::Accept | Kind::Refuse | Kind::Pong => None,
+            Kind::Data
+            | Kind::Challenge
+            | Kind::Accept
+            | Kind::Refuse
+            | Kind::Heartbeat
+            | Kind::Pong => None,
         }
     }
 

@@ -14,11 +14,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::pulse::{Identity, Pulse};
 use super::{Config, FeedName, Input, Output, Relay};
+use crate::wire::heartbeat::region_tag;
 use crate::{clock, http};
 
 /// How often the relay reports to the origin.
 const REPORT: Duration = Duration::from_secs(2);
+/// How often it is seen to whether a heartbeat is due.
+const LOOK: Duration = Duration::from_millis(500);
 /// How long a pass is good.
 const PASS_LIFE_S: u32 = 60;
 /// Records on their way from feeds; beyond it a feed waits, and TCP with it.
@@ -41,6 +45,12 @@ pub struct Options {
     pub id: u64,
     /// The key of that relay.
     pub key: Key,
+    /// The scheduler that is told by heartbeats; without one, the origin is told.
+    pub scheduler: Option<SocketAddr>,
+    /// Where the relay is, in words that players use too; empty: nowhere in particular.
+    pub region: String,
+    /// What it can send, in kilobits per second; 0: unknown.
+    pub capacity_kbps: u32,
     /// Bounds.
     pub config: Config,
 }
@@ -62,6 +72,13 @@ pub async fn run(options: Options, stop: CancellationToken) -> std::io::Result<(
         id: options.id,
         key: options.key.clone(),
     };
+    let identity = Identity {
+        relay: options.id,
+        key: options.key.clone(),
+        address,
+        region: region_tag(&options.region),
+        capacity_kbps: options.capacity_kbps,
+    };
     let seed = rand::random();
     let (feeds, mut records) = mpsc::channel::<Event>(QUEUE);
     let mut shell = Shell {
@@ -70,7 +87,10 @@ pub async fn run(options: Options, stop: CancellationToken) -> std::io::Result<(
         origin: Arc::new(origin),
         feeds,
         open: HashMap::new(),
+        pulse: Pulse::new(clock::now(), identity),
+        scheduler: options.scheduler,
     };
+    let mut look = tokio::time::interval(LOOK);
     let mut buffer = vec![0; 2_048];
     let mut report = tokio::time::interval(REPORT);
     report.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -87,7 +107,8 @@ pub async fn run(options: Options, stop: CancellationToken) -> std::io::Result<(
             }
             Some((name, record)) = records.recv() => shell.take(&name, record),
             () = tokio::time::sleep_until(timeout.into()) => {}
-            _ = report.tick() => shell.report(address),
+            _ = report.tick(), if shell.scheduler.is_none() => shell.report(address),
+            _ = look.tick(), if shell.scheduler.is_some() => shell.beat().await,
             () = stop.cancelled() => break,
         }
         shell.relay.handle_timeout(clock::now());
@@ -95,6 +116,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> std::io::Result<(
     }
     shell.relay.handle(clock::now(), Input::Leave);
     shell.drain().await;
+    shell.beat().await;
     tokio::time::sleep(FAREWELL).await;
     info!(counters = ?shell.relay.counters, "relay ends");
     Ok(())
@@ -151,6 +173,8 @@ struct Shell {
     origin: Arc<Origin>,
     feeds: mpsc::Sender<Event>,
     open: HashMap<FeedName, Task>,
+    pulse: Pulse,
+    scheduler: Option<SocketAddr>,
 }
 
 /// Ends with its handle.
@@ -196,6 +220,18 @@ impl Shell {
             let _ = feeds.send((name, None)).await;
         });
         self.open.insert(key, Task(task));
+    }
+
+    /// Tells the scheduler how the relay is, when that is due.
+    async fn beat(&mut self) {
+        let Some(scheduler) = self.scheduler else {
+            return;
+        };
+        let due = self.pulse.poll(clock::now(), clock::wall_s(), &self.relay);
+        if let Some(heartbeat) = due {
+            // What gets lost comes again in seconds.
+            let _ = self.socket.send_to(&heartbeat, scheduler).await;
+        }
     }
 
     fn report(&self, address: SocketAddr) {

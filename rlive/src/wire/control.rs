@@ -331,6 +331,7 @@ impl Message {
             | Kind::Challenge
             | Kind::Accept
             | Kind::Refuse
+            | Kind::Heartbeat
             | Kind::Pong => return Err(Error::Invalid("not a message of a player")),
         };
         Ok((seq, message))

@@ -1,6 +1,6 @@
 //! What relays and players say to each other by UDP. docs/rlive.md has the diagrams.
 //!
-//! [`data`] carries frames, [`control`] the handshake and the session. Every datagram fits into 1200 bytes, so that it
+//! [`data`] carries frames, [`control`] the handshake and the session, [`heartbeat`] what relays tell a scheduler. Every datagram fits into 1200 bytes, so that it
 //! passes any path of IPv6's least MTU (1280 − 40 − 8, and some room).
 //!
 //! Invariants: what belongs to a session ends with a MAC, which is checked before anything else is read; parsers are
@@ -8,6 +8,7 @@
 
 pub mod control;
 pub mod data;
+pub mod heartbeat;
 
 use aws_lc_rs::hmac;
 use bytes::Buf;
@@ -33,6 +34,8 @@ pub enum Kind {
     Accept = 4,
     /// It is not.
     Refuse = 5,
+    /// A relay tells a scheduler how it is.
+    Heartbeat = 6,
     /// Packets are missing.
     Nack = 7,
     /// The player lives, and how it fares.
@@ -58,6 +61,7 @@ impl Kind {
             Self::Challenge,
             Self::Accept,
             Self::Refuse,
+            Self::Heartbeat,
             Self::Nack,
             Self::Report,
             Self::Pong,
@@ -108,8 +112,7 @@ impl Keys {
     /// The keys that a ticket's session key stands for.
     #[must_use]
     pub fn new(session: &Key) -> Self {
-        let key =
-            |purpose| hmac::Key::new(hmac::HMAC_SHA256, session.for_purpose(purpose).as_bytes());
+        let key = |purpose| hmac_key(&session.for_purpose(purpose));
         Self {
             up: key("up"),
             down: key("down"),
@@ -125,8 +128,7 @@ impl Keys {
 
     /// Appends the MAC of all that is there.
     pub fn seal(&self, direction: Direction, datagram: &mut Vec<u8>) {
-        let mac = hmac::sign(self.key(direction), datagram);
-        datagram.extend_from_slice(mac.as_ref().get(..MAC_BYTES).unwrap_or_default());
+        seal(self.key(direction), datagram);
     }
 
     /// The datagram without its MAC.
@@ -134,17 +136,29 @@ impl Keys {
     /// # Errors
     /// [`Error::Forged`].
     pub fn open<'a>(&self, direction: Direction, datagram: &'a [u8]) -> Result<&'a [u8], Error> {
-        let at = datagram
-            .len()
-            .checked_sub(MAC_BYTES)
-            .ok_or(Error::Truncated)?;
-        let (body, mac) = datagram.split_at(at);
-        let expected = hmac::sign(self.key(direction), body);
-        let expected = expected.as_ref().get(..MAC_BYTES).unwrap_or_default();
-        aws_lc_rs::constant_time::verify_slices_are_equal(expected, mac)
-            .map_err(|_| Error::Forged)?;
-        Ok(body)
+        open(self.key(direction), datagram)
     }
+}
+
+fn hmac_key(key: &Key) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes())
+}
+
+fn seal(key: &hmac::Key, datagram: &mut Vec<u8>) {
+    let mac = hmac::sign(key, datagram);
+    datagram.extend_from_slice(mac.as_ref().get(..MAC_BYTES).unwrap_or_default());
+}
+
+fn open<'a>(key: &hmac::Key, datagram: &'a [u8]) -> Result<&'a [u8], Error> {
+    let at = datagram
+        .len()
+        .checked_sub(MAC_BYTES)
+        .ok_or(Error::Truncated)?;
+    let (body, mac) = datagram.split_at(at);
+    let expected = hmac::sign(key, body);
+    let expected = expected.as_ref().get(..MAC_BYTES).unwrap_or_default();
+    aws_lc_rs::constant_time::verify_slices_are_equal(expected, mac).map_err(|_| Error::Forged)?;
+    Ok(body)
 }
 
 impl From<bytes::TryGetError> for Error {

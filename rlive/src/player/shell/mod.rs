@@ -35,6 +35,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Only these relays, if any are named.
     pub relays: Vec<SocketAddr>,
+    /// Where the player is, in words that relays use too; empty: nowhere in particular.
+    pub region: String,
     /// How the player behaves.
     pub config: Config,
 }
@@ -66,7 +68,8 @@ pub async fn run(
     started: impl FnOnce(Report),
 ) -> std::io::Result<()> {
     let client = http::client().map_err(std::io::Error::other)?;
-    let (origin, name) = Origin::new(client, &options.url).map_err(std::io::Error::other)?;
+    let (origin, name) =
+        Origin::new(client, &options.url, options.region).map_err(std::io::Error::other)?;
     let listener = listen(options.listen).await?;
     let url = format!("http://{}/live/{name}.flv", listener.local_addr()?);
     let live = Arc::new(Live::default());
@@ -191,9 +194,9 @@ impl Shell {
                     let request = self.origin.headers(&after);
                     self.answer(async move { Event::Headers(http::records(request).await.ok()) });
                 }
-                Output::FetchRelays => {
+                Output::FetchRelays(failed) => {
                     let origin = Arc::clone(&self.origin);
-                    self.answer(async move { Event::Relays(origin.relays().await) });
+                    self.answer(async move { Event::Relays(origin.relays(&failed).await) });
                 }
                 Output::Begin(prelude) => self.live.begin(&prelude),
                 Output::Frame(entry, body) => self.live.frame(&entry, body),

@@ -277,7 +277,9 @@ impl World {
                 let relays = (0..self.relays.len()).map(|n| {
                     let sealed = ticket.seal(&key(n));
                     RelayInfo {
+                        id: u64::try_from(n).expect("few"),
                         address: address(n),
+                        mask: u64::MAX,
                         key: key(n).of_session(&sealed),
                         ticket: sealed,
                     }
@@ -351,7 +353,7 @@ impl World {
                     let records = records.collect();
                     self.post(ms(30), Mail::Headers(Some(records)));
                 }
-                Output::FetchRelays => self.post(ms(20), Mail::Relays),
+                Output::FetchRelays(_) => self.post(ms(20), Mail::Relays),
                 Output::Begin(_) => {}
                 Output::Frame(entry, body) => self.played.push((entry, body)),
             }
