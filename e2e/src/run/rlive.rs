@@ -1,4 +1,4 @@
-//! Relays and players as processes, and paths between them that lose datagrams.
+//! Relays, schedulers and players as processes, and paths between them that lose datagrams.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -34,6 +34,29 @@ impl Relay {
     /// # Errors
     /// When there is no port, or the binary has not been built.
     pub async fn start(anchor: &Anchor, loss: f64, seed: u64) -> anyhow::Result<Self> {
+        Self::start_with(anchor, loss, seed, &[]).await
+    }
+
+    /// Starts a relay that tells a scheduler about itself instead of the origin.
+    ///
+    /// # Errors
+    /// When there is no port, or the binary has not been built.
+    pub async fn scheduled(
+        anchor: &Anchor,
+        scheduler: &Scheduler,
+        loss: f64,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
+        let scheduler = scheduler.address.to_string();
+        Self::start_with(anchor, loss, seed, &["--scheduler", &scheduler]).await
+    }
+
+    async fn start_with(
+        anchor: &Anchor,
+        loss: f64,
+        seed: u64,
+        arguments: &[&str],
+    ) -> anyhow::Result<Self> {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()?));
         let path = LossyPath::to(listen, loss, seed).await?;
         let mut command = Command::new(tools::anchornet()?);
@@ -41,6 +64,7 @@ impl Relay {
             .args(["relay", "--origin", &anchor.url("")])
             .args(["--listen", &listen.to_string()])
             .args(["--advertise", &path.address.to_string()])
+            .args(arguments)
             .env_remove("RUST_LOG");
         Ok(Self {
             process: Process::start("relay", &mut command)?,
@@ -53,6 +77,47 @@ impl Relay {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.path.lost.load(Ordering::Relaxed)
+    }
+}
+
+/// A scheduler without a secret.
+#[derive(Debug)]
+pub struct Scheduler {
+    /// Its process.
+    pub process: Process,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Scheduler {
+    /// Starts a scheduler at an address.
+    ///
+    /// # Errors
+    /// When the binary has not been built.
+    pub fn start(address: SocketAddr) -> anyhow::Result<Self> {
+        let mut command = Command::new(tools::anchornet()?);
+        command
+            .args(["scheduler", "--listen", &address.to_string()])
+            .env_remove("RUST_LOG");
+        Ok(Self {
+            process: Process::start("scheduler", &mut command)?,
+            address,
+        })
+    }
+
+    /// A URL of it.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// What it knows: the JSON of `/v1/state`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn state(&self) -> anyhow::Result<Value> {
+        let answer = reqwest::get(self.url("/v1/state")).await?;
+        Ok(answer.error_for_status()?.json().await?)
     }
 }
 

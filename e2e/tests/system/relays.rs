@@ -1,5 +1,6 @@
 //! Substreams by relays: a player puts the stream together again, whatever happens to relays and datagrams.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -7,9 +8,10 @@ use e2e::capture::FlvViewer;
 use e2e::clip::{self, Clip};
 use e2e::run::anchor::{Anchor, Options};
 use e2e::run::process::report;
-use e2e::run::rlive::{Player, Relay};
-use e2e::run::{eventually, whip};
+use e2e::run::rlive::{Player, Relay, Scheduler};
+use e2e::run::{eventually, ports, whip};
 use media::flv::{Tag, TagKind};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::SOON;
@@ -133,6 +135,147 @@ async fn a_stream_by_relays_is_the_stream_of_the_origin() -> anyhow::Result<()> 
         relays.iter().for_each(|r| report(&r.process.tail()));
     }
     outcome
+}
+
+/// Waits until a scheduler knows so many relays.
+async fn knows(scheduler: &Scheduler, relays: u64) -> anyhow::Result<Value> {
+    eventually("relays at the scheduler", SOON, async || {
+        let state = scheduler.state().await?;
+        ensure!(state["relays"] == relays, "{state}");
+        Ok(state)
+    })
+    .await
+}
+
+/// Relays tell a scheduler of themselves, and a player gets them there. One is killed; the scheduler is started again, and
+/// knows the others from their heartbeats. The picture never stops.
+#[tokio::test]
+async fn a_scheduler_recommends_relays_and_loses_nothing_when_it_restarts() -> anyhow::Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()?));
+    let mut scheduler = Scheduler::start(address)?;
+    let url = format!("scheduler_url = \"{}\"", scheduler.url(""));
+    let anchor = Anchor::start_with(Options::default().set("origin.substreams", url)).await?;
+    let _host = whip::ffmpeg(&anchor.whip("demo"), &clip::clip(&Clip::default())?, true)?;
+    anchor.wait_for_state("demo", "live", SOON).await?;
+    let origin = FlvViewer::connect(&anchor.flv("demo")).await?;
+    origin.wait_for_pictures(1, SOON).await?;
+    let mut relays = Vec::new();
+    for seed in 10..14 {
+        relays.push(Relay::scheduled(&anchor, &scheduler, 0.01, seed).await?);
+    }
+    knows(&scheduler, 4).await?;
+    let meta: Value = reqwest::get(anchor.url("/live/demo/meta"))
+        .await?
+        .json()
+        .await?;
+    ensure!(meta["relays"] == serde_json::json!([]), "{meta}");
+
+    let player = Player::start(&anchor, "demo")?;
+    let watched = eventually("player's port", SOON, async || {
+        FlvViewer::connect(&player.url).await
+    })
+    .await?;
+    let outcome = async {
+        all_relayed(&player, None).await?;
+        let user = player.stats()?["substreams"][0]["relay"].clone();
+        let victim = relays
+            .iter()
+            .position(|relay| user == relay.address.to_string())
+            .context("nobody relays the first substream")?;
+        relays[victim].process.kill().await?;
+        scheduler.process.kill().await?;
+        scheduler = Scheduler::start(address)?;
+        let state = knows(&scheduler, 3).await?;
+        all_relayed(&player, Some(&relays[victim])).await?;
+        let stats = player.stats()?;
+        let compared = compare(&media(&watched), &media(&origin))?;
+        ensure!(compared > 300, "only {compared} tags");
+        for what in ["stalls", "skips", "bad_input"] {
+            ensure!(stats[what] == 0, "{what}: {stats}");
+        }
+        ensure!(state["bad_heartbeats"] == 0, "{state}");
+        report(&format!("{compared} tags alike: {stats}"));
+        Ok(())
+    };
+    let outcome: anyhow::Result<()> = outcome.await;
+    if outcome.is_err() {
+        report(&player.process.tail());
+        report(&scheduler.process.tail());
+        relays.iter().for_each(|r| report(&r.process.tail()));
+    }
+    outcome?;
+
+    // Without the origin's ticket, or with one for another stream, nobody is told anything.
+    let ask = |ticket: Option<&str>| {
+        let body = serde_json::json!({ "stream": "demo", "substreams": 4 });
+        let request = reqwest::Client::new().post(scheduler.url("/v1/recommend"));
+        let request = match ticket {
+            Some(ticket) => request.header("authorization", format!("Ticket {ticket}")),
+            None => request,
+        };
+        request.json(&body).send()
+    };
+    let wall = std::time::UNIX_EPOCH.elapsed()?.as_secs();
+    let ticket = |stream: &str| {
+        let ticket = media::ticket::Ticket {
+            stream: stream.into(),
+            expires_s: u32::try_from(wall).unwrap_or(u32::MAX).saturating_add(30),
+            max_kbps: 1_000,
+            nonce: 1,
+        };
+        let key = media::ticket::Key::of_scheduler(&[]);
+        media::ticket::to_hex(&ticket.seal(&key))
+    };
+    assert_eq!(ask(None).await?.status(), 401);
+    assert_eq!(ask(Some("00ff")).await?.status(), 401);
+    assert_eq!(ask(Some(&ticket("other"))).await?.status(), 403);
+    let answer: Value = ask(Some(&ticket("demo"))).await?.json().await?;
+    assert_eq!(
+        answer["substreams"].as_array().map(Vec::len),
+        Some(4),
+        "{answer}"
+    );
+    Ok(())
+}
+
+/// All relays freeze for a second, as machines of others do: the origin takes over before the buffer is empty, and
+/// the relays get their part back.
+#[tokio::test]
+async fn relays_that_freeze_are_bridged_by_the_origin() -> anyhow::Result<()> {
+    let anchor = Anchor::start().await?;
+    let _host = whip::ffmpeg(&anchor.whip("demo"), &clip::clip(&Clip::default())?, true)?;
+    anchor.wait_for_state("demo", "live", SOON).await?;
+    let origin = FlvViewer::connect(&anchor.flv("demo")).await?;
+    origin.wait_for_pictures(1, SOON).await?;
+    let mut relays = Vec::new();
+    for seed in 0..4 {
+        relays.push(Relay::start(&anchor, 0.0, seed).await?);
+    }
+    let player = Player::start(&anchor, "demo")?;
+    let watched = eventually("player's port", SOON, async || {
+        FlvViewer::connect(&player.url).await
+    })
+    .await?;
+    all_relayed(&player, None).await?;
+    // The feed from the origin is given back.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let all = |signal| relays.iter().try_for_each(|r| r.process.signal(signal));
+    all(Signal::STOP)?;
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    all(Signal::CONT)?;
+    let stats = eventually("the relays' part", SOON, async || {
+        let stats = player.stats()?;
+        let back = stats["fallbacks"] != 0 && stats["fallback"] == false;
+        ensure!(back && relayed(&stats) == 4, "{stats}");
+        Ok(stats)
+    })
+    .await?;
+    let compared = compare(&media(&watched), &media(&origin))?;
+    for what in ["stalls", "skips", "bad_input"] {
+        ensure!(stats[what] == 0, "{what}: {stats}");
+    }
+    report(&format!("{compared} tags alike: {stats}"));
+    Ok(())
 }
 
 /// With a secret, relays need their key and players a token for what they play.
