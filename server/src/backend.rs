@@ -345,7 +345,8 @@ impl Backend for AnchorBackend {
                     channel: request.channel.to_string(),
                     participant: Some(participant.to_string()),
                 });
-                self.manager.deps().sfu.subscribe(request.offer, key).await
+                let sfu = &self.manager.deps().sfu;
+                sfu.subscribe(request.offer, key, request.max_height).await
             }
         };
         let answer = answer.map_err(|error| offer_error(&error))?;

@@ -105,6 +105,8 @@ pub struct PlayRequest {
     pub channel: ChannelId,
     /// One participant in real time, or the program when absent.
     pub participant: Option<ParticipantId>,
+    /// The largest picture that is asked for, in pixels.
+    pub max_height: Option<u32>,
     /// The SDP offer.
     pub offer: String,
     /// The token's claims; `None` when authorisation is off.

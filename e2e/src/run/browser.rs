@@ -136,6 +136,33 @@ impl Browser {
         Self::start("talk.mjs", &[studio, whep, &seconds.to_string()])
     }
 
+    /// Publishes a picture in three sizes to `whip` and watches it at `whep` twice, once as a small picture, for `seconds`, in
+    /// a page of the origin of `url`.
+    ///
+    /// # Errors
+    /// When Chromium is missing.
+    pub fn layers(url: &str, whip: &str, whep: &str, seconds: u32) -> anyhow::Result<Self> {
+        Self::start("layers.mjs", &[url, whip, whep, &seconds.to_string()])
+    }
+
+    /// Waits until media flows.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn live(&mut self) -> anyhow::Result<()> {
+        self.said("live", Duration::from_secs(45)).await.map(drop)
+    }
+
+    /// What a script that watches for `seconds` has seen, in its own terms.
+    ///
+    /// # Errors
+    /// When it says nothing.
+    pub async fn seen(&mut self, seconds: u32) -> anyhow::Result<Value> {
+        let limit = Duration::from_secs(u64::from(seconds) + 60);
+        let said = self.said("report", limit).await?;
+        Ok(said.get("report").context("a report")?.clone())
+    }
+
     /// Opens the watch page at `url` with a player (`flv`, `hls` or `webrtc`) and judges `seconds` of playback.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod collab;
 mod crowd;
 mod desk;
 mod destination;
+mod layers;
 mod lifecycle;
 mod links;
 mod network;

@@ -1,5 +1,7 @@
 //! A channel's state in the words of the API.
 
+mod qoe;
+
 use cdn_publisher::program::{GAIN_RAMP, Levels, SpliceMethod};
 use cdn_publisher::publisher::{
     Destination as Target, DestinationState as PublisherState, DestinationStatus,
@@ -8,9 +10,9 @@ use media::Config as CodecConfig;
 use media::link;
 use signaling::types::{
     AudioFormat, AudioLevel, Channel, ChannelId, ChannelState, ChannelStats, Cut, Destination,
-    DestinationState, DestinationStats, DestinationUrl, IngestStats, LayoutName, Link, LinkState,
-    Mode, Participant, ParticipantState, ParticipantStats, Playback, ProgramSource, ProgramStats,
-    Role, Splice, SwitchRecord, SwitchReport, VideoFormat, Viewers, WallTime,
+    DestinationState, DestinationStats, DestinationUrl, IngestStats, LayerStats, LayoutName, Link,
+    LinkState, Mode, Participant, ParticipantState, ParticipantStats, Playback, ProgramSource,
+    ProgramStats, Role, Splice, SwitchRecord, SwitchReport, VideoFormat, Viewers, WallTime,
 };
 
 use super::manager::Deps;
@@ -18,7 +20,7 @@ use super::state;
 use super::switch::{self, Picture};
 use super::task::{ParticipantView, Snapshot};
 use crate::clock;
-use crate::sfu::{SessionStats, StreamStats};
+use crate::sfu::{self, SessionStats, StreamStats};
 
 /// A channel.
 #[must_use]
@@ -277,6 +279,31 @@ pub fn ingest_stats(stats: &SessionStats) -> IngestStats {
         plis_sent: stats.plis,
         keyframes: video.keyframes,
         dropped_units: stats.sink_drops.saturating_add(video.undecodable),
+        freezes: video.freezes,
+        frozen_ms: video.frozen_ms,
+        layers: stats.layers.iter().map(layer_stats).collect(),
+        qoe: qoe::summary(stats),
+    }
+}
+
+fn layer_stats(layer: &sfu::LayerStats) -> LayerStats {
+    let stream = &layer.stream;
+    LayerStats {
+        rid: layer.rid.clone(),
+        active: layer.active,
+        on_program: layer.on_program,
+        width: stream.width,
+        height: stream.height,
+        bitrate_bps: stream.bitrate_bps,
+        fps: narrow(stream.fps),
+        packets_received: stream.packets,
+        packets_lost: stream.lost,
+        packets_repaired: stream.recovered,
+        nacks_sent: stream.nacks,
+        plis_sent: stream.plis,
+        keyframes: stream.keyframes,
+        jitter_ms: narrow(stream.jitter_ms),
+        freezes: stream.freezes,
     }
 }
 

@@ -41,6 +41,10 @@ pub fn describe_metrics() {
         "Packets sent to subscribers to see what their path carries"
     );
     describe_counter!(
+        "anchornet_sfu_layer_switches_total",
+        "How often a subscriber was given another size of a picture"
+    );
+    describe_counter!(
         "anchornet_sfu_sheds_total",
         "How often pictures to a subscriber were left out up to a keyframe because its path is too thin"
     );
@@ -68,6 +72,10 @@ pub fn describe_metrics() {
     );
     describe_counter!("anchornet_sfu_nacks_total", "Media packets asked for again");
     describe_counter!("anchornet_sfu_plis_total", "Keyframes asked for");
+    describe_counter!(
+        "anchornet_sfu_freezes_total",
+        "How often the picture of a publisher stood still"
+    );
     describe_counter!(
         "anchornet_sfu_malformed_packets_total",
         "Media packets with a payload that cannot be used"
@@ -191,6 +199,7 @@ pub(super) fn media(before: &Totals, now: &Totals) {
             before.rejected_reports,
             now.rejected_reports,
         ),
+        ("anchornet_sfu_freezes_total", before.freezes, now.freezes),
     ];
     publish(values);
 }
@@ -219,6 +228,11 @@ pub(super) fn forwarded(before: &egress::Totals, now: &egress::Totals) {
             now.padded,
         ),
         ("anchornet_sfu_sheds_total", before.shed, now.shed),
+        (
+            "anchornet_sfu_layer_switches_total",
+            before.switches,
+            now.switches,
+        ),
     ]);
 }
 

@@ -63,8 +63,8 @@ pub(crate) use packetize::h264_payloads;
 pub(crate) use policer::Policer;
 pub use program::{Demand, ProgramFeed, ProgramLink};
 pub use types::{
-    Answer, CloseReason, Ingress, OfferError, PatchError, Patched, SessionFlow, SessionId,
-    SessionStats, StreamKey, StreamStats,
+    Answer, CloseReason, Ingress, LayerStats, OfferError, PatchError, Patched, SessionFlow,
+    SessionId, SessionStats, StreamKey, StreamStats,
 };
 
 /// The receiving end's handle: units of all its sessions arrive tagged with the session.
@@ -156,16 +156,24 @@ impl Sfu {
     }
 
     /// Accepts a WHEP offer: what is published under `key` goes out from then on, untouched, whichever session carries
-    /// it. The session is closed when the last of them has ended and none followed in time.
+    /// it. The session is closed when the last of them has ended and none followed in time. Of a picture that is published in
+    /// several layers it gets the largest that its path carries, not higher than `max_height`.
     ///
     /// # Errors
     /// [`OfferError`], among them [`OfferError::UnknownStream`]; nothing is left behind then.
-    pub async fn subscribe(&self, offer: String, key: StreamKey) -> Result<Answer, OfferError> {
-        let play = self.play(&offer, |id, session, reply| Command::Subscribe {
-            id,
-            session,
-            key,
-            reply,
+    pub async fn subscribe(
+        &self,
+        offer: String,
+        key: StreamKey,
+        max_height: Option<u32>,
+    ) -> Result<Answer, OfferError> {
+        let play = self.play(&offer, max_height, |id, session, reply| {
+            Command::Subscribe {
+                id,
+                session,
+                key,
+                reply,
+            }
         });
         counted(play.await)
     }
@@ -190,7 +198,7 @@ impl Sfu {
     /// # Errors
     /// [`OfferError`]: [`OfferError::UnknownStream`] when the channel has ended; nothing is left behind then.
     pub async fn watch(&self, offer: String, link: ProgramLink) -> Result<Answer, OfferError> {
-        let play = self.play(&offer, |id, session, reply| Command::Watch {
+        let play = self.play(&offer, None, |id, session, reply| Command::Watch {
             id,
             session,
             link,
@@ -269,6 +277,7 @@ impl Sfu {
     async fn play(
         &self,
         offer: &str,
+        max_height: Option<u32>,
         command: impl FnOnce(
             SessionId,
             Box<Session>,
@@ -283,8 +292,15 @@ impl Sfu {
             ..
         } = self.shared.as_ref();
         let streams = streams();
-        let session = Session::play(socket::now(), *clock, offer, streams, identity, config)
-            .map_err(|error| OfferError::Engine(error.to_string()))?;
+        let session = Session::play(
+            socket::now(),
+            *clock,
+            offer,
+            (streams, max_height),
+            identity,
+            config,
+        )
+        .map_err(|error| OfferError::Engine(error.to_string()))?;
         let id = SessionId(Uuid::new_v4());
         let answer = self.answer(id, &session, Some(streams));
         self.take_up(|reply| command(id, Box::new(session), reply))

@@ -32,6 +32,10 @@ pub(crate) struct Relayed {
     pub(crate) media: Media,
     /// The publisher's stream.
     pub(crate) ssrc: u32,
+    /// Its place among the layers of the picture; 0 when there is one, and for sound.
+    pub(crate) layer: u8,
+    /// How many layers there are.
+    pub(crate) layers: u8,
     /// The packet: pictures in order and repaired, sound as it came, each once.
     pub(crate) packet: RtpPacket,
     /// An RTP time of the stream and when that was captured, in nanoseconds on the anchor's clock; the newest known.

@@ -159,6 +159,8 @@ impl Packetizer {
         let packet = |(at, payload): (usize, _)| Relayed {
             media,
             ssrc,
+            layer: 0,
+            layers: 1,
             packet: RtpPacket {
                 sequence: line.take(),
                 timestamp,

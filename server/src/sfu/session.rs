@@ -10,7 +10,7 @@ use media::{AccessUnit, Clock};
 
 use super::config::Config;
 use super::demux::{Check, is_proof};
-use super::egress::{self, Egress};
+use super::egress::{self, Egress, Limits};
 use super::engine::{Engine, EngineError, Event, Identity, stun};
 use super::ingest::{self, Ingest};
 use super::packet::Relayed;
@@ -34,8 +34,8 @@ pub(crate) enum Output {
     Unit(AccessUnit),
     /// A packet for the subscribers.
     Relay(Relayed),
-    /// The subscriber needs a keyframe of its participant.
-    WantKeyframe,
+    /// The subscriber needs a keyframe of its participant, of a certain layer.
+    WantKeyframe(Option<u8>),
     /// A datagram to send.
     Transmit(SocketAddr, BytesMut),
     /// From now on this address speaks for the session.
@@ -107,7 +107,7 @@ impl Session {
         Self::accept(now, offer, identity, config, Flow::In(Box::new(ingest)))
     }
 
-    /// Accepts an offer to play; media goes out as `streams`.
+    /// Accepts an offer to play; media goes out as `streams`, pictures no higher than `max_height` if there is a choice.
     ///
     /// # Errors
     /// When the engine refuses it.
@@ -115,12 +115,15 @@ impl Session {
         now: Instant,
         clock: Clock,
         offer: Offer,
-        streams: Streams,
+        (streams, max_height): (Streams, Option<u32>),
         identity: &Identity,
         config: &Config,
     ) -> Result<Self, EngineError> {
-        let start = f64::from(config.start_bitrate_kbps) * 1_000.0;
-        let egress = Egress::new(&offer, clock, streams.video, streams.audio, start);
+        let limits = Limits {
+            start_bps: f64::from(config.start_bitrate_kbps) * 1_000.0,
+            max_height,
+        };
+        let egress = Egress::new(&offer, clock, streams.video, streams.audio, limits);
         Self::accept(now, offer, identity, config, Flow::Out(Box::new(egress)))
     }
 
@@ -281,10 +284,10 @@ impl Session {
         self.outputs.pop_front()
     }
 
-    /// Somebody downstream needs a keyframe.
-    pub(crate) fn request_keyframe(&mut self, now: Instant) {
+    /// Somebody downstream needs a keyframe: of a layer, or of the one that the program is made of.
+    pub(crate) fn request_keyframe(&mut self, now: Instant, layer: Option<u8>) {
         if let Flow::In(ingest) = &mut self.flow {
-            ingest.request_keyframe(now);
+            ingest.request_keyframe(now, layer);
         }
         self.advance(now);
     }
@@ -292,7 +295,7 @@ impl Session {
     /// Like [`Self::request_keyframe`], at the next occasion.
     pub(crate) fn want_keyframe(&mut self) {
         if let Flow::In(ingest) = &mut self.flow {
-            ingest.want_keyframe();
+            ingest.want_keyframe(None);
         }
     }
 
@@ -303,7 +306,15 @@ impl Session {
         }
     }
 
-    /// Sends a packet of the session `from` to a subscriber; nothing before it is connected.
+    /// Whether a subscriber wants this packet of the session `from`: another layer may be better for it.
+    pub(crate) fn wants(&mut self, now: Instant, from: SessionId, packet: &Relayed) -> bool {
+        match &mut self.flow {
+            Flow::Out(egress) => self.connected && egress.note(now, from, packet),
+            Flow::In(_) => false,
+        }
+    }
+
+    /// Sends a packet of the session `from` that it wants to a subscriber; nothing before it is connected.
     pub(crate) fn forward(&mut self, now: Instant, from: SessionId, packet: Relayed) {
         if let Flow::Out(egress) = &mut self.flow
             && self.connected
@@ -418,8 +429,8 @@ impl Session {
                     match output {
                         egress::Output::Send(packet) => self.engine.send_media(now, packet),
                         egress::Output::Report(report) => self.engine.send_report(now, report),
-                        egress::Output::WantKeyframe => {
-                            self.outputs.push_back(Output::WantKeyframe);
+                        egress::Output::WantKeyframe(layer) => {
+                            self.outputs.push_back(Output::WantKeyframe(layer));
                         }
                     }
                 }
@@ -441,7 +452,7 @@ impl Session {
                 CloseReason::Failed
             }),
             Event::Rtp {
-                media,
+                which,
                 ssrc,
                 packet,
             } => {
@@ -451,18 +462,18 @@ impl Session {
                     self.outputs.push_back(Output::Ssrc(ssrc));
                 }
                 if let Flow::In(ingest) = &mut self.flow {
-                    ingest.handle_packet(now, media, ssrc, packet);
+                    ingest.handle_packet(now, which, ssrc, packet);
                 }
             }
             Event::SenderReport {
-                media,
+                which,
                 ntp,
                 rtp,
                 arrived,
             } => {
                 self.heard = now;
                 if let Flow::In(ingest) = &mut self.flow {
-                    ingest.handle_sender_report(media, ntp, rtp, arrived);
+                    ingest.handle_sender_report(which, ntp, rtp, arrived);
                 }
             }
             Event::Feedback(feedback) => {

@@ -89,8 +89,8 @@ pub(super) struct Table {
     refusals: HashMap<SessionId, &'static str>,
     /// Packets on their way from publishers to subscribers; empty when a call returns.
     relays: VecDeque<(SessionId, Relayed)>,
-    /// Subscribers who need a keyframe; empty when a call returns.
-    wishes: Vec<SessionId>,
+    /// Subscribers who need a keyframe, and of which layer; empty when a call returns.
+    wishes: Vec<(SessionId, Option<u8>)>,
     /// A session has gone, so others may have nobody to wait for; false when a call returns.
     has_gone: bool,
     deadlines: BinaryHeap<Reverse<(Instant, SessionId)>>,
@@ -442,7 +442,7 @@ impl Table {
     }
 
     pub(super) fn request_keyframe(&mut self, now: Instant, id: SessionId) {
-        self.drive(now, id, |session| session.request_keyframe(now));
+        self.drive(now, id, |session| session.request_keyframe(now, None));
         self.settle(now);
     }
 
@@ -561,7 +561,7 @@ impl Table {
                     needs_keyframe |= delivery.is_some_and(|delivery| delivery.unit(unit));
                 }
                 Output::Relay(packet) => self.relays.push_back((id, packet)),
-                Output::WantKeyframe => self.wishes.push(id),
+                Output::WantKeyframe(layer) => self.wishes.push((id, layer)),
                 Output::Transmit(to, datagram) => self.transmit(to, datagram),
                 Output::Proven(address) => self.routes.add_address(address, id),
                 Output::Forgotten(address) => self.routes.remove_address(address, id),
@@ -587,20 +587,26 @@ impl Table {
         loop {
             while let Some((from, packet)) = self.relays.pop_front() {
                 for subscriber in self.feeds.fed_by(from).to_vec() {
+                    let entry = self.entries.get_mut(&subscriber);
+                    if !entry.is_some_and(|entry| entry.session.wants(now, from, &packet)) {
+                        continue;
+                    }
                     let packet = packet.clone();
                     self.drive(now, subscriber, |session| {
                         session.forward(now, from, packet);
                     });
                 }
             }
-            for subscriber in std::mem::take(&mut self.wishes) {
+            for (subscriber, layer) in std::mem::take(&mut self.wishes) {
                 let Some(source) = self.feeds.source(subscriber) else {
                     continue;
                 };
                 if let Some(demand) = self.programs.get(&source) {
                     demand.send_modify(|demand| demand.keyframes += 1);
                 } else {
-                    self.drive(now, source, |session| session.request_keyframe(now));
+                    self.drive(now, source, |session| {
+                        session.request_keyframe(now, layer);
+                    });
                 }
             }
             let is_due = self.feeds.poll_timeout().is_some_and(|at| at <= now);

@@ -254,18 +254,38 @@ pub struct SessionStats {
     pub remote_address: Option<SocketAddr>,
     /// Round trip as seen by retransmissions; none before the first.
     pub rtt_ms: Option<f64>,
-    /// The video stream, once a packet has arrived.
+    /// The video stream, once a packet has arrived. Of several layers the counts are together, the rest is of the one that
+    /// is on program.
     pub video: Option<StreamStats>,
+    /// The layers of the picture by themselves, once packets of them have arrived; empty when there is one stream.
+    pub layers: Vec<LayerStats>,
     /// The audio stream, once a packet has arrived.
     pub audio: Option<StreamStats>,
     /// What the path to a subscriber carries, in bits per second; none while it does not report arrivals.
     pub estimate_bps: Option<u64>,
+    /// Width and height of the pictures that a subscriber is sent; zero before the first.
+    pub shown: (u32, u32),
+    /// How often a subscriber was given another layer.
+    pub layer_switches: u64,
     /// Keyframe requests sent.
     pub plis: u64,
     /// Access units dropped because the sink was full.
     pub sink_drops: u64,
     /// Packets that could not be used: not RTP, bad payload, over a bound.
     pub malformed: u64,
+}
+
+/// How one layer of a picture is doing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LayerStats {
+    /// Its name in the offer.
+    pub rid: String,
+    /// It is sent at the moment.
+    pub active: bool,
+    /// The program is made of it.
+    pub on_program: bool,
+    /// The stream.
+    pub stream: StreamStats,
 }
 
 /// How one of its streams is doing. Totals since the session began; rates over about the last second.
@@ -301,4 +321,12 @@ pub struct StreamStats {
     pub keyframes: u64,
     /// Pictures that arrived but could not be decoded because something before them was lost (video).
     pub undecodable: u64,
+    /// Keyframes asked for (video).
+    pub plis: u64,
+    /// How often the picture stood still: longer than three times what is usual, and than 150 ms more (video).
+    pub freezes: u64,
+    /// For how long together, beyond what is usual (video).
+    pub frozen_ms: u64,
+    /// The share of the time that this is (video).
+    pub frozen_ratio: f64,
 }

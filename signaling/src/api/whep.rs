@@ -3,20 +3,32 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::App;
-use super::extract::{AtSession, Caller, Fragment, InChannel, OfParticipant, Offer};
+use super::extract::{AtSession, Caller, Fragment, InChannel, OfParticipant, Offer, Params};
 use super::sessions;
 use crate::auth::Scope;
 use crate::backend::{Direction, PlayRequest};
 use crate::problem::Problem;
 use crate::types::{ChannelId, ParticipantId, SessionId};
 
+/// What the viewer can make use of.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Of a picture that is published in several sizes, none higher than this, in pixels, if there is one.
+    #[serde(default)]
+    max_height: Option<u32>,
+}
+
 async fn play(
     app: &App,
     caller: &Caller,
     channel: ChannelId,
     participant: Option<ParticipantId>,
+    wanted: Wanted,
     offer: String,
 ) -> Result<Response, Problem> {
     sessions::admit(app, caller.remote_ip)?;
@@ -24,6 +36,7 @@ async fn play(
     let request = PlayRequest {
         channel: channel.clone(),
         participant,
+        max_height: wanted.max_height,
         offer,
         claims: caller.claims.clone(),
         remote_ip: caller.remote_ip,
@@ -51,14 +64,15 @@ pub(super) async fn program(
     Offer(offer): Offer,
 ) -> Result<Response, Problem> {
     caller.may(&[Scope::View], Some(&channel))?;
-    play(&app, &caller, channel, None, offer).await
+    play(&app, &caller, channel, None, Wanted::default(), offer).await
 }
 
 /// Watch one participant in real time.
 ///
-/// The offer must have H.264 with `packetization-mode=1`, or no picture. Needs the scope `publish` or `control`.
+/// The offer must have H.264 with `packetization-mode=1`, or no picture. Of a picture that is published in several sizes
+/// the largest is sent that the path carries and `max_height` allows. Needs the scope `publish` or `control`.
 #[utoipa::path(post, path = "/whep/{channel}/{participant}", tag = "broadcasters",
-    params(("channel" = ChannelId, Path), ("participant" = ParticipantId, Path)),
+    params(("channel" = ChannelId, Path), ("participant" = ParticipantId, Path), Wanted),
     request_body(content = String, content_type = "application/sdp"),
     responses((status = 201, body = String, content_type = "application/sdp",
         headers(("Location" = String), ("ETag" = String), ("Link" = String), ("Accept-Patch" = String)))))]
@@ -67,10 +81,11 @@ pub(super) async fn participant(
     caller: Caller,
     InChannel(channel): InChannel,
     OfParticipant(participant): OfParticipant,
+    Params(wanted): Params<Wanted>,
     Offer(offer): Offer,
 ) -> Result<Response, Problem> {
     caller.may(&[Scope::Publish, Scope::Control], Some(&channel))?;
-    play(&app, &caller, channel, Some(participant), offer).await
+    play(&app, &caller, channel, Some(participant), wanted, offer).await
 }
 
 /// Trickle candidates, or restart ICE. Needs `If-Match`, and the scope `view` or `publish`.

@@ -35,7 +35,7 @@ pub use participant::{
 };
 pub use slate::{PicturePlace, Slate, SlateRequest, Still, Upload};
 pub use stats::{
-    AudioLevel, ChannelStats, DestinationStats, IngestStats, ParticipantStats, ProgramSource,
-    ProgramStats, Viewers,
+    AudioLevel, ChannelStats, DestinationStats, Grade, IngestStats, LayerStats, ParticipantStats,
+    ProgramSource, ProgramStats, Qoe, Viewers,
 };
 pub use time::WallTime;

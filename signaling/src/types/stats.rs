@@ -135,6 +135,81 @@ pub struct IngestStats {
     pub keyframes: u64,
     /// Access units thrown away because the program did not take them in time.
     pub dropped_units: u64,
+    /// How often the picture stood still: for longer than three times what is usual, and than 150 ms more.
+    #[serde(default)]
+    pub freezes: u64,
+    /// For how long together.
+    #[serde(default)]
+    pub frozen_ms: u64,
+    /// The sizes in which the picture is published (simulcast), in the order of the offer; empty when there is one. The
+    /// figures above count them together and describe the one that the program is made of.
+    #[serde(default)]
+    pub layers: Vec<LayerStats>,
+    /// All of it in one word.
+    #[serde(default)]
+    pub qoe: Qoe,
+}
+
+/// How well one of several sizes of a picture arrives.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LayerStats {
+    /// Its name in the offer.
+    pub rid: String,
+    /// It is sent at the moment; browsers leave sizes out that their uplink does not carry.
+    pub active: bool,
+    /// The program is made of it.
+    pub on_program: bool,
+    /// Width in pixels; 0 before the first keyframe.
+    pub width: u32,
+    /// Height in pixels; 0 before the first keyframe.
+    pub height: u32,
+    /// Bits per second.
+    pub bitrate_bps: u64,
+    /// Pictures per second.
+    pub fps: f32,
+    /// Packets received.
+    pub packets_received: u64,
+    /// Packets that never arrived, repair included.
+    pub packets_lost: u64,
+    /// Packets that arrived after they were asked for again.
+    pub packets_repaired: u64,
+    /// Retransmissions asked for.
+    pub nacks_sent: u64,
+    /// Keyframes asked for.
+    pub plis_sent: u64,
+    /// Keyframes received.
+    pub keyframes: u64,
+    /// Interarrival jitter.
+    pub jitter_ms: f32,
+    /// How often it stood still.
+    pub freezes: u64,
+}
+
+/// How good something looks and sounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Grade {
+    /// Nothing has come yet.
+    #[default]
+    Unknown,
+    /// Nobody will complain.
+    Good,
+    /// It shows.
+    Fair,
+    /// It disturbs.
+    Poor,
+}
+
+/// What a participant's figures mean for who watches.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Qoe {
+    /// In one word.
+    pub grade: Grade,
+    /// 1 (bad) to 5 (excellent), after the scale of opinion scores; an estimate, 0 while nothing is known.
+    #[schema(minimum = 0.0, maximum = 5.0)]
+    pub score: f32,
+    /// What takes most from the score first: `freezes`, `loss`, `jitter`, `round_trip`, `frame_rate`.
+    pub reasons: Vec<String>,
 }
 
 /// A participant's part of a snapshot.

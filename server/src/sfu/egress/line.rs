@@ -94,6 +94,11 @@ impl Line {
         self.seed.ssrc
     }
 
+    /// It is fed by this session.
+    pub(super) fn is_of(&self, from: SessionId) -> bool {
+        self.source.is_some_and(|(held, _)| held == from)
+    }
+
     /// Notes what a packet says about its source; true when it is another one than before.
     pub(super) fn enter(&mut self, from: SessionId, relayed: &Relayed) -> bool {
         let source = (from, relayed.ssrc);

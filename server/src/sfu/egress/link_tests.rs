@@ -1,13 +1,14 @@
 //! One subscriber behind a simulated link: a rate, a queue, a delay and seeded losses, on virtual time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use media::Clock;
+use media::{Clock, h264};
 use uuid::Uuid;
 
-use super::{Egress, OVERHEAD, Output, Seed};
+use super::{Egress, Limits, OVERHEAD, Output, Seed};
 use crate::sfu::ingress_clock::Media;
 use crate::sfu::packet::{Arrivals, Feedback, Outgoing, Relayed, RtpPacket};
 use crate::sfu::sdp::{Direction, Offer};
@@ -21,13 +22,67 @@ const AUDIO: u32 = 102;
 const PAYLOAD: usize = 1_100;
 
 /// A link and the subscriber behind it.
-struct Link {
-    bps: f64,
+pub(super) struct Link {
+    pub(super) bps: f64,
     /// What waits before it is dropped.
-    queue_ms: f64,
-    delay_ms: u32,
-    loss_percent: u64,
-    reports: bool,
+    pub(super) queue_ms: f64,
+    pub(super) delay_ms: u32,
+    pub(super) loss_percent: u64,
+    pub(super) reports: bool,
+    pub(super) max_height: Option<u32>,
+}
+
+/// A layer that is published.
+pub(super) struct Layer {
+    pub(super) kilobits: u32,
+    config: Option<Arc<h264::Config>>,
+    sequence: u16,
+    pub(super) is_on: bool,
+    wants_keyframe: bool,
+}
+
+impl Layer {
+    pub(super) fn new(kilobits: u32, size: Option<(u32, u32)>) -> Self {
+        Self {
+            kilobits,
+            config: size.map(|(width, height)| config(width, height)),
+            sequence: 0,
+            is_on: true,
+            wants_keyframe: true,
+        }
+    }
+}
+
+/// Parameter sets for a picture of this size, in multiples of 16.
+pub(crate) fn config(width: u32, height: u32) -> Arc<h264::Config> {
+    // Baseline, level 3.1: ids and counts as Exp-Golomb codes (ITU-T H.264 §7.3.2.1.1), no cropping, no VUI.
+    let mut bits = String::new();
+    let mut golomb = |value: u32| {
+        let code = format!("{:b}", value + 1);
+        bits += &"0".repeat(code.len() - 1);
+        bits += &code;
+    };
+    for value in [0, 0, 2, 1] {
+        golomb(value);
+    }
+    let mut fields = String::new();
+    for value in [width / 16 - 1, height / 16 - 1] {
+        let code = format!("{:b}", value + 1);
+        fields += &"0".repeat(code.len() - 1);
+        fields += &code;
+    }
+    let mut bits = format!("{bits}0{fields}11001");
+    while !bits.len().is_multiple_of(8) {
+        bits.push('0');
+    }
+    let mut sps = vec![0x67, 0x42, 0xc0, 0x1f];
+    for at in (0..bits.len()).step_by(8) {
+        sps.push(u8::from_str_radix(&bits[at..at + 8], 2).expect("bits"));
+    }
+    let pps = vec![Bytes::from_static(&[0x68, 0xcb, 0x83, 0xcb, 0x20])];
+    let config = h264::Config::new(Bytes::from(sps), pps).expect("valid");
+    assert_eq!((config.width, config.height), (width, height));
+    Arc::new(config)
 }
 
 impl Default for Link {
@@ -38,51 +93,52 @@ impl Default for Link {
             delay_ms: 25,
             loss_percent: 0,
             reports: true,
+            max_height: None,
         }
     }
 }
 
 /// A picture as the subscriber has it.
 #[derive(Default)]
-struct Picture {
-    first: Option<u16>,
-    last: Option<u16>,
-    packets: BTreeSet<u16>,
-    idr: bool,
+pub(super) struct Picture {
+    pub(super) layer: u8,
+    pub(super) first: Option<u16>,
+    pub(super) last: Option<u16>,
+    pub(super) packets: BTreeSet<u16>,
+    pub(super) idr: bool,
     /// When the last packet came, and when it was made.
     at_ms: u32,
-    made_ms: u32,
+    pub(super) made_ms: u32,
 }
 
-struct World {
+pub(super) struct World {
     start: Instant,
-    ms: u32,
-    link: Link,
-    egress: Egress,
+    pub(super) ms: u32,
+    pub(super) link: Link,
+    pub(super) egress: Egress,
     /// When the link has sent everything that waits, in ms.
     busy: f64,
     wire: BTreeMap<(u32, u64), (u32, Outgoing)>,
     count: u64,
     random: u64,
-    sequences: [u16; 2],
+    sound_sequence: u16,
     numbers: BTreeMap<u16, Option<i64>>,
     next_number: u16,
     newest: Option<u16>,
     got: BTreeSet<u16>,
     asked: BTreeMap<u16, u32>,
-    pictures: BTreeMap<u32, Picture>,
-    sound_delays: Vec<u32>,
+    pub(super) pictures: BTreeMap<u32, Picture>,
+    pub(super) sound_delays: Vec<u32>,
     sounds: u32,
     lost: u32,
     wishes: u32,
     most_per_ms: usize,
     feedback: Vec<(u32, Feedback)>,
-    kilobits: u32,
-    idr_factor: u32,
+    pub(super) layers: Vec<Layer>,
 }
 
 impl World {
-    fn new(link: Link) -> Self {
+    pub(super) fn new(link: Link) -> Self {
         #[expect(clippy::disallowed_methods, reason = "any origin will do in a test")]
         let start = Instant::now();
         let offer = CHROMIUM.replace("a=sendonly", "a=recvonly");
@@ -94,16 +150,20 @@ impl World {
             timestamp: 0,
         };
         let clock = Clock::new(start);
+        let limits = Limits {
+            start_bps: 2.5e6,
+            max_height: link.max_height,
+        };
         Self {
             start,
             ms: 0,
             link,
-            egress: Egress::new(&offer, clock, seed(VIDEO), seed(AUDIO), 2.5e6),
+            egress: Egress::new(&offer, clock, seed(VIDEO), seed(AUDIO), limits),
             busy: 0.0,
             wire: BTreeMap::new(),
             count: 0,
             random: 0x9e37_79b9_7f4a_7c15,
-            sequences: [0; 2],
+            sound_sequence: 0,
             numbers: BTreeMap::new(),
             next_number: 0,
             newest: None,
@@ -116,8 +176,7 @@ impl World {
             wishes: 0,
             most_per_ms: 0,
             feedback: Vec::new(),
-            kilobits: 2_500,
-            idr_factor: 5,
+            layers: vec![Layer::new(2_500, None)],
         }
     }
 
@@ -125,58 +184,101 @@ impl World {
         self.start + MS * self.ms
     }
 
-    fn packet(&mut self, media: Media, timestamp: u32, marker: bool, payload: Vec<u8>) {
-        let [video, audio] = &mut self.sequences;
-        let sequence = match media {
-            Media::Video => video,
-            Media::Audio => audio,
-        };
-        *sequence = sequence.wrapping_add(1);
+    fn sound(&mut self, payload: Vec<u8>) {
+        self.sound_sequence = self.sound_sequence.wrapping_add(1);
         let packet = RtpPacket {
-            sequence: *sequence,
-            timestamp,
-            marker,
+            sequence: self.sound_sequence,
+            timestamp: self.ms * 48,
+            marker: false,
             payload: Bytes::from(payload),
             arrived: self.now(),
             repaired: false,
         };
-        let relayed = Relayed {
-            media,
+        self.relay(Relayed {
+            media: Media::Audio,
             ssrc: 7,
+            layer: 0,
+            layers: 1,
             packet,
             captured: None,
             config: None,
-        };
-        let from = SessionId(Uuid::from_u128(1));
-        self.egress.handle_packet(self.now(), from, relayed);
+        });
     }
 
-    /// 25 pictures and 50 sounds a second, a keyframe every two seconds; the time they were made is in the payload.
+    fn relay(&mut self, relayed: Relayed) {
+        let from = SessionId(Uuid::from_u128(1));
+        if self.egress.note(self.now(), from, &relayed) {
+            self.egress.handle_packet(self.now(), from, relayed);
+        }
+    }
+
+    fn picture(&mut self, at: usize, marker: bool, payload: Vec<u8>) {
+        let (now, ms) = (self.now(), self.ms);
+        let layers = u8::try_from(self.layers.len()).expect("few");
+        let layer = u8::try_from(at).expect("few");
+        let held = &mut self.layers[at];
+        held.sequence = held.sequence.wrapping_add(1);
+        let packet = RtpPacket {
+            sequence: held.sequence.wrapping_add(u16::from(layer) * 9_000),
+            timestamp: (ms * 90).wrapping_add(u32::from(layer) * 1_000_000_000),
+            marker,
+            payload: Bytes::from(payload),
+            arrived: now,
+            repaired: false,
+        };
+        let config = held.config.clone();
+        self.relay(Relayed {
+            media: Media::Video,
+            ssrc: 8 + u32::from(layer),
+            layer,
+            layers,
+            packet,
+            captured: None,
+            config,
+        });
+    }
+
+    /// 25 pictures and 50 sounds a second, a keyframe of the last layer every two seconds and of any on request; the time
+    /// they were made is in the payload. Layers are sent a few milliseconds apart and mixed with each other.
     fn publish(&mut self) {
         let made = self.ms.to_be_bytes();
         if self.ms.is_multiple_of(20) {
             let mut sound = made.to_vec();
             sound.resize(160, 0);
-            self.packet(Media::Audio, self.ms * 48, false, sound);
+            self.sound(sound);
         }
         if !self.ms.is_multiple_of(40) {
             return;
         }
-        let idr = self.ms % 2_000 == 40;
-        let ordinary = self.kilobits * 1_000 / 8 / 25;
-        let bytes = ordinary * if idr { self.idr_factor } else { 1 };
-        let count = (bytes as usize).div_ceil(PAYLOAD).max(2);
-        let kind = if idr { 5 } else { 1 };
-        for at in 0..count {
-            let flags = match at {
-                0 => 0x80,
-                at if at + 1 == count => 0x40,
-                _ => 0,
-            };
-            let mut payload = vec![0x7c, kind | flags, 0x88];
-            payload.extend(made);
-            payload.resize(PAYLOAD, 0);
-            self.packet(Media::Video, self.ms * 90, at + 1 == count, payload);
+        let mut waiting = Vec::new();
+        for at in 0..self.layers.len() {
+            let is_last = at + 1 == self.layers.len();
+            let layer = &mut self.layers[at];
+            if !layer.is_on {
+                continue;
+            }
+            let idr = is_last && self.ms % 2_000 == 40 || layer.wants_keyframe;
+            layer.wants_keyframe = false;
+            let ordinary = layer.kilobits * 1_000 / 8 / 25;
+            let bytes = ordinary * if idr { 5 } else { 1 };
+            let count = (bytes as usize).div_ceil(PAYLOAD).max(2);
+            let kind = if idr { 5 } else { 1 };
+            for n in 0..count {
+                let flags = match n {
+                    0 => 0x80,
+                    n if n + 1 == count => 0x40,
+                    _ => 0,
+                };
+                let mut payload = vec![0x7c, kind | flags, 0x88];
+                payload.extend(made);
+                payload.push(u8::try_from(at).expect("few"));
+                payload.resize((bytes as usize / count).max(100), 0);
+                waiting.push((n, at, n + 1 == count, payload));
+            }
+        }
+        waiting.sort_by_key(|(n, at, ..)| (*n, *at));
+        for (_, at, marker, payload) in waiting {
+            self.picture(at, marker, payload);
         }
     }
 
@@ -193,7 +295,11 @@ impl World {
         while let Some(output) = self.egress.poll_output() {
             let packet = match output {
                 Output::Send(packet) => packet,
-                Output::WantKeyframe => {
+                Output::WantKeyframe(layer) => {
+                    let at = layer.map_or(self.layers.len() - 1, usize::from);
+                    // With one layer nobody answers: the schedule has to do.
+                    let is_answered = self.layers.len() > 1;
+                    self.layers[at].wants_keyframe |= is_answered;
                     self.wishes += 1;
                     continue;
                 }
@@ -244,11 +350,15 @@ impl World {
                 continue;
             }
             self.note_holes(sequence);
+            if body[0] != 0x7c {
+                continue; // a parameter set
+            }
             let picture = self.pictures.entry(packet.timestamp).or_default();
             picture.packets.insert(sequence);
             picture.at_ms = self.ms;
             picture.made_ms = u32::from_be_bytes(body[3..7].try_into().expect("four"));
             picture.idr |= body[1] & 0x1f == 5;
+            picture.layer = body[7];
             if body[1] & 0x80 != 0 {
                 picture.first = Some(sequence);
             }
@@ -314,7 +424,7 @@ impl World {
         }
     }
 
-    fn run(&mut self, seconds: u32) {
+    pub(super) fn run(&mut self, seconds: u32) {
         for _ in 0..seconds * 1_000 {
             self.ms += 1;
             self.publish();
@@ -328,13 +438,13 @@ impl World {
         }
     }
 
-    fn estimate_kbps(&self) -> f64 {
+    pub(super) fn estimate_kbps(&self) -> f64 {
         let now = self.now();
         self.egress.bandwidth.estimate_bps(now).expect("known") / 1_000.0
     }
 
     /// Pictures made from `from` on that came whole and can be decoded: times of making and of arrival, in ms.
-    fn shown(&self, from: u32) -> Vec<(u32, u32)> {
+    pub(super) fn shown(&self, from: u32) -> Vec<(u32, u32)> {
         let mut next = None;
         let mut shown = Vec::new();
         for picture in self.pictures.values() {
@@ -356,7 +466,7 @@ impl World {
         shown
     }
 
-    fn sound_p95(&mut self) -> u32 {
+    pub(super) fn sound_p95(&mut self) -> u32 {
         self.sound_delays.sort_unstable();
         self.sound_delays[self.sound_delays.len() * 95 / 100]
     }
@@ -391,7 +501,7 @@ fn without_reports_nobody_is_slowed_down() {
         reports: false,
         ..Link::default()
     });
-    world.kilobits = 8_000;
+    world.layers = vec![Layer::new(8_000, None)];
     world.run(10);
     assert_eq!(world.egress.bandwidth.estimate_bps(world.now()), None);
     let shown = world.shown(0);
@@ -476,7 +586,7 @@ fn a_small_stream_that_loses_much_is_not_thinned() {
         delay_ms: 75,
         ..Link::default()
     });
-    world.kilobits = 1_000;
+    world.layers = vec![Layer::new(1_000, None)];
     world.run(60);
     let shown = world.shown(1_000);
     let kbps = world.estimate_kbps();

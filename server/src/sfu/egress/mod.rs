@@ -10,9 +10,9 @@
 //!
 //! Pictures begin with a keyframe, which the participant is asked for. Lost packets are repeated from a bounded history.
 //!
-//! Where the subscriber reports arrivals, [`bandwidth`] estimates what its path carries. Packets leave as [`pacer`] allows:
-//! sound at once, then repetitions, then pictures, which wait in [`backlog`] without numbers and are dropped up to a
-//! keyframe when they have waited for too long.
+//! Of a picture in several layers [`layers`] chooses one. Where the subscriber reports arrivals, [`bandwidth`] estimates
+//! what its path carries. Packets leave as [`pacer`] allows: sound at once, then repetitions, then pictures, which wait in
+//! [`backlog`] without numbers and are dropped up to a keyframe when they have waited for too long.
 //!
 //! Invariants:
 //! - At most [`MAX_QUEUED`] packets wait for the engine. Beyond it sound is dropped packet by packet, pictures wait.
@@ -23,6 +23,7 @@ mod backlog;
 mod bandwidth;
 mod gate;
 mod history;
+mod layers;
 mod line;
 mod pacer;
 mod probe;
@@ -36,6 +37,7 @@ use media::{Clock, Rate};
 use self::backlog::{Backlog, Waiting};
 use self::bandwidth::Bandwidth;
 use self::gate::Gate;
+use self::layers::Layers;
 use self::line::{Line, fixed_point};
 use self::pacer::Pacer;
 use self::probe::Probe;
@@ -54,6 +56,8 @@ const MAX_REPEATS: usize = 512;
 const OVERHEAD: usize = 58;
 /// Dropping pictures asks for a keyframe no more often than this: everybody pays for it, and one comes by schedule.
 const SHED_SPACING: Duration = Duration::from_secs(4);
+/// The same where layers are chosen: only one of them has a schedule.
+const LAYER_SPACING: Duration = Duration::from_secs(1);
 /// With more losses than this nobody looks for room.
 const CALM_LOSS: f64 = 0.05;
 /// The stream's rate is measured over so long.
@@ -70,8 +74,8 @@ pub(crate) enum Output {
     Send(Outgoing),
     /// Send a sender report.
     Report(Report),
-    /// Ask the participant for a keyframe.
-    WantKeyframe,
+    /// Ask the participant for a keyframe: of this layer, or of the one that the program is made of.
+    WantKeyframe(Option<u8>),
 }
 
 /// Totals of one subscriber.
@@ -85,8 +89,19 @@ pub(crate) struct Totals {
     pub(crate) dropped: u64,
     /// Packets sent to see what the path carries.
     pub(crate) padded: u64,
+    /// How often another layer was sent.
+    pub(crate) switches: u64,
     /// How often pictures were left out up to a keyframe because the path is too thin.
     pub(crate) shed: u64,
+}
+
+/// What a subscriber is given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Limits {
+    /// Where the estimate of its path begins, in bits per second.
+    pub(crate) start_bps: f64,
+    /// The largest picture that it asks for, in pixels.
+    pub(crate) max_height: Option<u32>,
 }
 
 /// Bits per second that are published.
@@ -128,7 +143,7 @@ pub(crate) struct Egress {
     backlog: Backlog,
     /// Sequence numbers of our pictures to send again.
     repeats: VecDeque<u16>,
-    meter: Meter,
+    layers: Layers,
     /// When what waits may go.
     release: Option<Instant>,
     outputs: VecDeque<Output>,
@@ -137,17 +152,19 @@ pub(crate) struct Egress {
     estimate_bps: Option<u64>,
     asked: Option<Instant>,
     shed: Option<Instant>,
+    /// Pictures were left out, and none of those that wait can be shown.
+    needs_keyframe: bool,
     totals: Totals,
 }
 
 impl Egress {
-    /// For a subscriber with this offer; the estimate begins at `start_bps`.
+    /// For a subscriber with this offer.
     pub(crate) fn new(
         offer: &Offer,
         clock: Clock,
         video: Seed,
         audio: Seed,
-        start_bps: f64,
+        limits: Limits,
     ) -> Self {
         let line = |media, rate: Rate, seed| {
             offer
@@ -159,29 +176,48 @@ impl Egress {
             video: line(Media::Video, Rate::VIDEO, video),
             audio: line(Media::Audio, Rate::AUDIO, audio),
             gate: Gate::default(),
-            bandwidth: Bandwidth::new(start_bps),
+            bandwidth: Bandwidth::new(limits.start_bps),
             pacer: Pacer::default(),
             probe: Probe::default(),
             backlog: Backlog::default(),
             repeats: VecDeque::new(),
-            meter: Meter::default(),
+            layers: Layers::new(limits.max_height),
             release: None,
             outputs: VecDeque::new(),
             rtt: None,
             estimate_bps: None,
             asked: None,
             shed: None,
+            needs_keyframe: false,
             totals: Totals::default(),
         }
     }
 
-    /// Takes a packet of the participant's session `from`.
+    /// Notes a packet of the participant's session `from`; whether [`Self::handle_packet`] wants it.
+    pub(crate) fn note(&mut self, now: Instant, from: SessionId, relayed: &Relayed) -> bool {
+        if relayed.media == Media::Audio || self.video.is_none() {
+            return self.audio.is_some() && relayed.media == Media::Audio;
+        }
+        self.layers.note(now, from, relayed);
+        if relayed.layers > 1 {
+            let estimate = self.bandwidth.estimate_bps(now);
+            if let Some(layer) = self.layers.choose(now, estimate) {
+                self.outputs.push_back(Output::WantKeyframe(Some(layer)));
+                // So that the request is taken now; a packet that has no use goes no further.
+                return true;
+            }
+        }
+        self.layers.wants(relayed)
+    }
+
+    /// Takes a packet of the participant's session `from` that [`Self::note`] wants.
     pub(crate) fn handle_packet(&mut self, now: Instant, from: SessionId, relayed: Relayed) {
         match relayed.media {
             Media::Audio => self.handle_sound(now, from, relayed),
             Media::Video if self.video.is_some() => {
-                self.meter.add(now, relayed.packet.payload.len() + OVERHEAD);
-                self.backlog.push(now, from, relayed);
+                let backlog = &mut self.backlog;
+                let push = |relayed| backlog.push(now, from, relayed);
+                self.layers.handle(now, relayed, push);
                 self.work(now);
             }
             Media::Video => {}
@@ -215,7 +251,7 @@ impl Egress {
         )]
         let whole = estimate.map(|bps| bps as u64);
         self.estimate_bps = whole;
-        let stream = self.meter.bps();
+        let stream = self.layers.current_bps();
         let is_full = self.bandwidth.is_full(stream);
         self.pacer.refill(now, estimate, stream, is_full);
         while self.outputs.len() < MAX_QUEUED && self.pacer.may_send() && self.pacer.may_repeat() {
@@ -232,24 +268,35 @@ impl Egress {
         }
         let sending = self.video.as_ref().and_then(Line::sending);
         if self.backlog.is_overdue(now, sending) {
-            self.shed(now, sending);
+            self.shed(sending);
         }
+        self.go_on(now);
         self.fill(now, estimate);
         let waits = !self.backlog.is_empty() || !self.repeats.is_empty();
         self.release = (waits || self.probe.is_active()).then(|| self.pacer.next(now));
     }
 
     /// The path is too thin: pictures are left out up to a keyframe.
-    fn shed(&mut self, now: Instant, sending: Option<u32>) {
+    fn shed(&mut self, sending: Option<u32>) {
         let (count, has_keyframe) = self.backlog.shed(sending);
         self.totals.dropped += count;
         self.totals.shed += u64::from(count > 0);
+        self.needs_keyframe |= count > 0 && !has_keyframe;
+    }
+
+    /// Asks for the keyframe that pictures go on with.
+    fn go_on(&mut self, now: Instant) {
+        let spacing = match self.layers.has_choice() {
+            true => LAYER_SPACING,
+            false => SHED_SPACING,
+        };
         let is_early = self
             .shed
-            .is_some_and(|shed| now.saturating_duration_since(shed) < SHED_SPACING);
-        if count > 0 && !has_keyframe && !is_early {
+            .is_some_and(|shed| now.saturating_duration_since(shed) < spacing);
+        if self.needs_keyframe && !is_early {
             self.shed = Some(now);
-            self.outputs.push_back(Output::WantKeyframe);
+            let layer = self.layers.current();
+            self.outputs.push_back(Output::WantKeyframe(layer));
         }
     }
 
@@ -257,7 +304,7 @@ impl Egress {
     fn fill(&mut self, now: Instant, estimate: Option<f64>) {
         let Some(estimate) = estimate else { return };
         let is_calm = !self.bandwidth.is_congested() && self.bandwidth.lost() < CALM_LOSS;
-        if is_calm && self.probe.want(now, self.wanted_bps(), estimate) {
+        if is_calm && self.probe.want(now, self.layers.wanted_bps(now), estimate) {
             self.bandwidth.begin_probe();
         }
         while self.outputs.len() < MAX_QUEUED && self.probe.poll(now) {
@@ -269,11 +316,6 @@ impl Egress {
         }
     }
 
-    /// Bits per second that would be sent if the path carried everything.
-    fn wanted_bps(&self) -> f64 {
-        self.meter.bps()
-    }
-
     fn handle_picture(&mut self, now: Instant, waiting: Waiting) {
         let Waiting { from, relayed, .. } = waiting;
         let Some(line) = &mut self.video else { return };
@@ -281,18 +323,31 @@ impl Egress {
             line.interrupt();
             self.gate.close(waiting.dropped);
         }
+        let is_same = line.is_of(from);
         if line.enter(from, &relayed) {
             self.gate.close(None);
-            self.outputs.push_back(Output::WantKeyframe);
+            // Another layer begins with a keyframe in any case.
+            if !is_same {
+                self.outputs
+                    .push_back(Output::WantKeyframe(Some(relayed.layer)));
+            }
         }
         let packet = relayed.packet;
         if packet.payload.is_empty() {
             line.leave_out(&packet);
             return;
         }
-        let was_open = self.gate.is_open();
+        let id = line.transport_id();
+        if self.gate.is_open() {
+            // The way of nearly every packet.
+            let packet = line.forward(packet);
+            self.totals.packets += 1;
+            self.send(now, id, packet, false);
+            return;
+        }
         let (made, through) = self.gate.handle(packet, relayed.config.as_ref());
-        if !was_open && let Some(config) = &relayed.config {
+        self.needs_keyframe &= !self.gate.is_open();
+        if let Some(config) = &relayed.config {
             line.choose(config.profile_level());
         }
         let mut ready = Vec::with_capacity(made.len() + through.len());
@@ -306,7 +361,6 @@ impl Egress {
             }
         }
         ready.extend(through.into_iter().map(|packet| line.forward(packet)));
-        let id = line.transport_id();
         for packet in ready {
             self.totals.packets += 1;
             self.send(now, id, packet, false);
@@ -344,7 +398,8 @@ impl Egress {
                     .is_some_and(|asked| now.saturating_duration_since(asked) < KEYFRAME_SPACING);
                 if is_ours && !is_early {
                     self.asked = Some(now);
-                    self.outputs.push_back(Output::WantKeyframe);
+                    let layer = self.layers.current();
+                    self.outputs.push_back(Output::WantKeyframe(layer));
                 }
             }
             Feedback::Reception {
@@ -404,11 +459,16 @@ impl Egress {
         stats.rtt_ms = self.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0);
         stats.sink_drops = self.totals.dropped;
         stats.estimate_bps = self.estimate_bps;
+        (stats.shown, stats.layer_switches) = self.layers.shown();
     }
 
     /// Totals that process-wide counters are fed from.
     pub(crate) fn totals(&self) -> Totals {
-        self.totals
+        let (_, switches) = self.layers.shown();
+        Totals {
+            switches,
+            ..self.totals
+        }
     }
 
     fn report(&mut self, now: Instant) {
@@ -420,6 +480,11 @@ impl Egress {
     }
 }
 
+#[cfg(test)]
+pub(crate) use self::link_tests::config as test_config;
+
+#[cfg(test)]
+mod layer_tests;
 #[cfg(test)]
 mod link_tests;
 #[cfg(test)]

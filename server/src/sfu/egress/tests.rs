@@ -7,7 +7,7 @@ use media::Clock;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{Egress, MAX_QUEUED, Output, Seed};
+use super::{Egress, Limits, MAX_QUEUED, Output, Seed};
 use crate::sfu::ingress_clock::Media;
 use crate::sfu::packet::{Feedback, Outgoing, Relayed, RtpPacket};
 use crate::sfu::sdp::{Direction, Offer};
@@ -25,6 +25,13 @@ fn seed(ssrc: u32) -> Seed {
         rtx_ssrc: ssrc + 1,
         sequence: 65_530,
         timestamp: u32::MAX - 9_000,
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        start_bps: 2.5e6,
+        max_height: None,
     }
 }
 
@@ -50,7 +57,13 @@ impl World {
         let offer = Offer::parse(&offer, Direction::Play).expect("accepted");
         Self {
             now,
-            egress: Egress::new(&offer, Clock::new(now), seed(VIDEO), seed(VIDEO + 2), 2.5e6),
+            egress: Egress::new(
+                &offer,
+                Clock::new(now),
+                seed(VIDEO),
+                seed(VIDEO + 2),
+                limits(),
+            ),
             sent: Vec::new(),
             wishes: 0,
         }
@@ -69,10 +82,13 @@ impl World {
         let relayed = Relayed {
             media: Media::Video,
             ssrc: 7,
+            layer: 0,
+            layers: 1,
             packet,
             captured: None,
             config: None,
         };
+        assert!(self.egress.note(self.now, source.id, &relayed));
         self.egress.handle_packet(self.now, source.id, relayed);
     }
 
@@ -98,7 +114,7 @@ impl World {
         while let Some(output) = self.egress.poll_output() {
             match output {
                 Output::Send(packet) => self.sent.push(packet),
-                Output::WantKeyframe => self.wishes += 1,
+                Output::WantKeyframe(_) => self.wishes += 1,
                 Output::Report(report) => panic!("nothing is known to report: {report:?}"),
             }
         }

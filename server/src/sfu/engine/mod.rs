@@ -17,6 +17,7 @@ mod offer;
 mod outlet;
 #[cfg(test)]
 pub(crate) mod peer;
+mod streams;
 pub(crate) mod stun;
 mod tap;
 #[cfg(test)]
@@ -43,7 +44,7 @@ use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 use self::outlet::Outlet;
 use self::tap::{Shared, Tap};
-use super::ingress_clock::Media;
+use super::ingress_clock::Which;
 use super::packet::{Feedback, Outgoing, Report, RtpPacket};
 use super::sdp::{Credentials, Direction, Offer};
 
@@ -124,8 +125,8 @@ pub(crate) enum Event {
     },
     /// A packet of a stream.
     Rtp {
-        /// Which of the two.
-        media: Media,
+        /// Which stream.
+        which: Which,
         /// The stream that it belongs to, after unwrapping.
         ssrc: u32,
         /// The packet.
@@ -134,7 +135,7 @@ pub(crate) enum Event {
     /// The sender says what time it is.
     SenderReport {
         /// Of which stream.
-        media: Media,
+        which: Which,
         /// 32.32 fixed point seconds.
         ntp: u64,
         /// The same moment in RTP time.

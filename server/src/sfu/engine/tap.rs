@@ -3,15 +3,12 @@
 //! The recorders (transport-wide feedback, receiver reports) see every packet first and as it came, padding and
 //! retransmissions included, so that the sender's bandwidth estimate is right. Then retransmissions are unwrapped
 //! (RFC 4588 §4) and everything is handed to [`Shared`]; nothing goes on to the engine's own track lookup. Streams are
-//! told apart by payload type, which works whether or not the offer declares SSRCs; the recorders are told of a stream
+//! told apart by [`Streams`], which works whether or not the offer declares SSRCs; the recorders are told of a stream
 //! at its first packet.
-//!
-//! A kind has one stream at a time: another SSRC takes over only when the first has been silent for [`TAKEOVER`], so
-//! that a second layer or a stray cannot interleave with it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rtc::interceptor::{
     AttributedPacket, Interceptor, Packet, RTCPFeedback, RTPHeaderExtension, ReceiverReportBuilder,
@@ -26,13 +23,12 @@ use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
 
+use super::streams::Streams;
 use super::{Event, offer};
 use crate::sfu::ingress_clock::Media;
 use crate::sfu::packet::RtpPacket;
 use crate::sfu::sdp::{Codec, Extension, Offer};
 
-/// Silence after which a stream may be replaced by one with another SSRC.
-const TAKEOVER: Duration = Duration::from_millis(500);
 /// Most events that wait; the session drains them after every datagram.
 const MAX_EVENTS: usize = 4_096;
 /// Most different SSRCs of one session that the recorders are told of.
@@ -114,21 +110,13 @@ struct Payload {
     info: StreamInfo,
 }
 
-/// The stream that a kind has now.
-#[derive(Clone, Copy, Debug)]
-struct Current {
-    ssrc: u32,
-    heard: Instant,
-}
-
 /// The interceptor.
 pub(super) struct Tap {
     recorders: Box<dyn Interceptor>,
     /// By number on the wire.
     payloads: Vec<(u8, Arc<Payload>)>,
     known: Vec<u32>,
-    video: Option<Current>,
-    audio: Option<Current>,
+    streams: Streams,
     shared: Arc<Shared>,
     writes: VecDeque<TaggedPacket>,
     now: Option<Instant>,
@@ -144,8 +132,7 @@ impl Tap {
             recorders: Box::new(recorders),
             payloads: payloads(offer),
             known: Vec::new(),
-            video: None,
-            audio: None,
+            streams: Streams::new(offer),
             shared,
             writes: VecDeque::new(),
             now: None,
@@ -164,50 +151,22 @@ impl Tap {
         });
     }
 
-    fn current(&mut self, media: Media) -> &mut Option<Current> {
-        match media {
-            Media::Video => &mut self.video,
-            Media::Audio => &mut self.audio,
-        }
-    }
-
-    /// Whether `ssrc` is (now) the stream of its kind.
-    fn is_current(&mut self, media: Media, ssrc: u32, now: Instant) -> bool {
-        let current = self.current(media);
-        match current {
-            Some(held) if held.ssrc == ssrc => {
-                held.heard = now;
-                true
-            }
-            Some(held) if now.saturating_duration_since(held.heard) < TAKEOVER => false,
-            Some(_) | None => {
-                *current = Some(Current { ssrc, heard: now });
-                true
-            }
-        }
-    }
-
     fn hand_over(&mut self, now: Instant, rtp: &rtc::rtp::Packet, payload: &Payload) {
-        let media = payload.media;
         let header = &rtp.header;
-        let (ssrc, sequence, body) = if payload.is_rtx {
-            // The media stream is the one of its kind: one is taken up at a time.
-            let Some(current) = *self.current(media) else {
-                return;
-            };
+        let place = self
+            .streams
+            .place(now, payload.media, payload.is_rtx, header);
+        let Some((which, ssrc)) = place else { return };
+        let (sequence, body) = if payload.is_rtx {
             let Some((&[high, low], _)) = rtp.payload.split_first_chunk::<2>() else {
                 return; // padding, sent to probe for bandwidth
             };
-            let sequence = u16::from_be_bytes([high, low]);
-            (current.ssrc, sequence, rtp.payload.slice(2..))
+            (u16::from_be_bytes([high, low]), rtp.payload.slice(2..))
         } else {
-            if !self.is_current(media, header.ssrc, now) {
-                return;
-            }
-            (header.ssrc, header.sequence_number, rtp.payload.clone())
+            (header.sequence_number, rtp.payload.clone())
         };
         self.shared.put(Event::Rtp {
-            media,
+            which,
             ssrc,
             packet: RtpPacket {
                 sequence,
@@ -225,18 +184,13 @@ impl Tap {
             let Some(report) = packet.as_any().downcast_ref::<SenderReport>() else {
                 continue;
             };
-            for media in [Media::Video, Media::Audio] {
-                if self
-                    .current(media)
-                    .is_some_and(|held| held.ssrc == report.ssrc)
-                {
-                    self.shared.put(Event::SenderReport {
-                        media,
-                        ntp: report.ntp_time,
-                        rtp: report.rtp_time,
-                        arrived: now,
-                    });
-                }
+            for which in self.streams.of(report.ssrc) {
+                self.shared.put(Event::SenderReport {
+                    which,
+                    ntp: report.ntp_time,
+                    rtp: report.rtp_time,
+                    arrived: now,
+                });
             }
         }
     }

@@ -9,6 +9,7 @@ pub(super) struct Keyframes {
     interval: Duration,
     /// Shortest time between two requests.
     spacing: Duration,
+    is_scheduled: bool,
     wanted: bool,
     /// The first media came then; nothing is asked for before.
     began: Option<Instant>,
@@ -22,12 +23,18 @@ impl Keyframes {
         Self {
             interval,
             spacing,
+            is_scheduled: true,
             wanted: true,
             began: None,
             asked: None,
             seen: None,
             requests: 0,
         }
+    }
+
+    /// Whether it keeps to the schedule; else keyframes are asked for only when they are needed.
+    pub(super) fn set_scheduled(&mut self, is_scheduled: bool) {
+        self.is_scheduled = is_scheduled;
     }
 
     /// Media has come.
@@ -65,7 +72,7 @@ impl Keyframes {
         }
         let scheduled = self
             .seen
-            .filter(|_| !self.interval.is_zero())
+            .filter(|_| self.is_scheduled && !self.interval.is_zero())
             .map(|seen| seen + self.interval)?;
         Some(scheduled.max(spaced))
     }

@@ -73,7 +73,7 @@ impl Publisher {
             Media::Video => VIDEO,
             Media::Audio => AUDIO,
         };
-        self.ingest.handle_packet(now, media, ssrc, packet);
+        self.ingest.handle_packet(now, media.into(), ssrc, packet);
         self.drain(now);
     }
 
@@ -194,7 +194,7 @@ fn another_ssrc_starts_over_in_the_same_timeline() {
     let now = packet.arrived;
     publisher
         .ingest
-        .handle_packet(now, Media::Video, 99, packet);
+        .handle_packet(now, Media::Video.into(), 99, packet);
     publisher.drain(now);
     let unit = publisher.units.last().expect("some");
     assert!(unit.discontinuity && unit.keyframe);

@@ -5,7 +5,7 @@
 //! before the track's first sender report ("free"):   the windowed minimum of (arrival − RTP time)
 //! after it ("locked"):                               (NTP − RTP time by the newest report) + offset
 //! ```
-//! where `offset`, the sender's NTP to the anchor's clock, is shared by both tracks and itself slewed towards the
+//! where `offset`, the sender's NTP to the anchor's clock, is shared by all tracks and itself slewed towards the
 //! windowed minimum of (arrival − NTP). Whatever the network does moves picture and sound together. When a track
 //! locks, the offset is set so that *audio* does not move; video takes the difference.
 //!
@@ -23,7 +23,7 @@ mod minimum;
 mod track;
 
 pub(crate) use self::minimum::WindowedMinimum;
-pub(crate) use self::track::Media;
+pub(crate) use self::track::{Media, Which};
 use self::track::{Track, Verdict};
 
 /// Nanoseconds in a second.
@@ -57,7 +57,8 @@ pub(crate) struct Capture {
 /// The clock of one sender.
 #[derive(Debug)]
 pub(crate) struct IngressClock {
-    video: Track,
+    /// The layers of the picture, one at least.
+    video: Vec<Track>,
     audio: Track,
     /// Sender NTP to the anchor's clock; none before the first lock.
     offset: Option<i64>,
@@ -70,10 +71,11 @@ pub(crate) struct IngressClock {
 }
 
 impl IngressClock {
-    /// A clock for one video and one audio track with these RTP rates, in hertz.
-    pub(crate) fn new(video_hz: u32, audio_hz: u32) -> Self {
+    /// A clock for a picture in so many layers and one audio track with these RTP rates, in hertz.
+    pub(crate) fn new(video_hz: u32, layers: usize, audio_hz: u32) -> Self {
+        let video = || Track::new(video_hz, VIDEO_SLEW_PPM, VIDEO_CATCH_UP_PPM);
         Self {
-            video: Track::new(video_hz, VIDEO_SLEW_PPM, VIDEO_CATCH_UP_PPM),
+            video: (0..layers.max(1)).map(|_| video()).collect(),
             audio: Track::new(audio_hz, AUDIO_SLEW_PPM, AUDIO_SLEW_PPM),
             offset: None,
             minimum: WindowedMinimum::default(),
@@ -84,8 +86,8 @@ impl IngressClock {
     }
 
     /// A packet came by the direct way (not as a retransmission) at `arrived` on the anchor's clock.
-    pub(crate) fn handle_packet(&mut self, media: Media, timestamp: u32, arrived: i64) {
-        let track = self.track_mut(media);
+    pub(crate) fn handle_packet(&mut self, which: impl Into<Which>, timestamp: u32, arrived: i64) {
+        let track = self.track_mut(which.into());
         track.handle_packet(timestamp, arrived);
         if let Some(ntp) = track.ntp_of(timestamp) {
             self.minimum.add(arrived, arrived.saturating_sub(ntp));
@@ -93,7 +95,14 @@ impl IngressClock {
     }
 
     /// A sender report came at `arrived`: `ntp` (32.32 fixed point seconds) is the same moment as RTP time `rtp`.
-    pub(crate) fn handle_sender_report(&mut self, media: Media, ntp: u64, rtp: u32, arrived: i64) {
+    pub(crate) fn handle_sender_report(
+        &mut self,
+        which: impl Into<Which>,
+        ntp: u64,
+        rtp: u32,
+        arrived: i64,
+    ) {
+        let which = which.into();
         if ntp == 0 {
             self.rejected_reports += 1;
             return;
@@ -102,11 +111,11 @@ impl IngressClock {
         let ntp = fixed_point_nanos(ntp.wrapping_sub(epoch));
         let offset = self.offset;
         match self
-            .track_mut(media)
+            .track_mut(which)
             .handle_report(ntp, rtp, arrived, offset)
         {
             Verdict::Accepted => {}
-            Verdict::Locked => self.lock(media),
+            Verdict::Locked => self.lock(which),
             Verdict::Ignored => {}
             Verdict::Rejected => self.rejected_reports += 1,
             Verdict::Moved => {
@@ -117,17 +126,23 @@ impl IngressClock {
     }
 
     /// The capture time of the next unit of a track, in decoding order; `arrived` is when its packet came.
-    pub(crate) fn capture(&mut self, media: Media, timestamp: u32, arrived: i64) -> Capture {
-        if let Some(ntp) = self.track(media).ntp_of(timestamp) {
+    pub(crate) fn capture(
+        &mut self,
+        which: impl Into<Which>,
+        timestamp: u32,
+        arrived: i64,
+    ) -> Capture {
+        let which = which.into();
+        if let Some(ntp) = self.track(which).ntp_of(timestamp) {
             self.slew_offset(ntp);
         }
         let offset = self.offset;
-        self.track_mut(media).capture(timestamp, arrived, offset)
+        self.track_mut(which).capture(timestamp, arrived, offset)
     }
 
     /// Starts a track over: its sender restarted it with another SSRC.
-    pub(crate) fn reset_track(&mut self, media: Media) {
-        self.track_mut(media).start_over();
+    pub(crate) fn reset_track(&mut self, which: impl Into<Which>) {
+        self.track_mut(which.into()).start_over();
     }
 
     /// Sender reports that were not believed.
@@ -138,7 +153,7 @@ impl IngressClock {
     /// The track is mapped by sender reports.
     #[cfg(test)]
     pub(crate) fn is_locked(&self, media: Media) -> bool {
-        self.track(media).is_locked()
+        self.track(media.into()).is_locked()
     }
 
     fn slew_offset(&mut self, ntp: i64) {
@@ -157,36 +172,42 @@ impl IngressClock {
     }
 
     /// A track got its first report: keep audio where it is and let video take the difference.
-    fn lock(&mut self, media: Media) {
+    fn lock(&mut self, which: Which) {
         let keep = if self.audio.is_locked() {
-            Media::Audio
+            Media::Audio.into()
         } else {
-            media
+            which
         };
-        if self.offset.is_none() || keep == media {
+        // Of several layers the first decides, the others come to it.
+        let locked = self.video.iter().filter(|track| track.is_locked());
+        let is_first = which.media == Media::Audio || locked.count() < 2;
+        if self.offset.is_none() || keep == which && is_first {
             self.offset = self.track(keep).offset_without_error();
         }
     }
 
-    /// Back to arrival times for both tracks; their biases stay, so nothing moves.
+    /// Back to arrival times for all tracks; their biases stay, so nothing moves.
     fn unlock(&mut self) {
-        self.video.unlock();
+        for track in &mut self.video {
+            track.unlock();
+        }
         self.audio.unlock();
         self.offset = None;
         self.minimum = WindowedMinimum::default();
         self.slewed_to = i64::MIN;
     }
 
-    fn track(&self, media: Media) -> &Track {
-        match media {
-            Media::Video => &self.video,
+    /// A layer that does not exist is a mistake of ours; sound is there in any case.
+    fn track(&self, which: Which) -> &Track {
+        match which.media {
+            Media::Video => self.video.get(which.layer).unwrap_or(&self.audio),
             Media::Audio => &self.audio,
         }
     }
 
-    fn track_mut(&mut self, media: Media) -> &mut Track {
-        match media {
-            Media::Video => &mut self.video,
+    fn track_mut(&mut self, which: Which) -> &mut Track {
+        match which.media {
+            Media::Video => self.video.get_mut(which.layer).unwrap_or(&mut self.audio),
             Media::Audio => &mut self.audio,
         }
     }

@@ -162,7 +162,7 @@ fn assert_slewed(seen: &[Seen], skew_ppm: i64) {
 }
 
 fn clock() -> IngressClock {
-    IngressClock::new(90_000, 48_000)
+    IngressClock::new(90_000, 1, 48_000)
 }
 
 #[test]

@@ -13,13 +13,28 @@ const REPORT_PRESENT: i64 = 2 * SECOND;
 /// Reports that agree with each other but not with the past, before they are believed.
 const REPORTS_TO_MOVE: u32 = 3;
 
-/// Which of the two tracks.
+/// Picture or sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Media {
     /// The picture.
     Video,
     /// The sound.
     Audio,
+}
+
+/// Which track: a picture may be sent in several layers, each with its own RTP time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Which {
+    /// Picture or sound.
+    pub(crate) media: Media,
+    /// Of a picture, its place among the layers of the offer; 0 when there is one stream, and for sound.
+    pub(crate) layer: usize,
+}
+
+impl From<Media> for Which {
+    fn from(media: Media) -> Self {
+        Self { media, layer: 0 }
+    }
 }
 
 /// What a track makes of a sender report.

@@ -130,6 +130,13 @@ fn accept(out: &mut Text, offer: &Offer, section: &Section, taken: &Taken, local
     for codec in &taken.codecs {
         describe(out, taken.media, codec, local);
     }
+    for rid in &taken.layers {
+        out.line(format_args!("a=rid:{rid} recv"));
+    }
+    if !taken.layers.is_empty() {
+        let layers = taken.layers.join(";");
+        out.line(format_args!("a=simulcast:recv {layers}"));
+    }
     if let Some(streams) = &local.streams {
         announce(out, taken, streams, local.session);
     }

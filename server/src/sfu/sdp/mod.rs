@@ -4,8 +4,8 @@
 //! the client gets an answer of our own making (`answer`). So hostile SDP meets this parser only, which is total.
 //!
 //! Taken are the first video section with H.264 and the first audio section with Opus that go the right way; every
-//! other section (data channels, second cameras) is answered as rejected. Simulcast and FEC are not taken up: the sender
-//! falls back to one plain stream. A publisher must send a picture; without an audio section the programme has silence.
+//! other section (data channels, second cameras) is answered as rejected. Simulcast is taken up where the layers are told
+//! apart by header extension (RFC 8853, RFC 8852); FEC is not. A publisher must send a picture; without an audio section the programme has silence.
 //! A subscriber may leave out either, but what is asked for must be possible. Header extensions are the publisher's:
 //! forwarded packets have none but a number of ours, where the subscriber reports on it.
 
@@ -14,7 +14,7 @@ pub(crate) mod candidate;
 pub(crate) mod fragment;
 mod section;
 
-pub(crate) use self::section::parameter;
+pub(crate) use self::section::{MAX_LAYERS, parameter};
 
 use bytes::Bytes;
 
@@ -73,6 +73,10 @@ pub(crate) enum Extension {
     TransportSequence,
     /// The section that a packet belongs to.
     Mid,
+    /// The layer that a packet belongs to (RFC 8852 §3.1).
+    Rid,
+    /// The layer that a retransmission belongs to (RFC 8852 §3.2).
+    RepairedRid,
 }
 
 impl Extension {
@@ -83,6 +87,8 @@ impl Extension {
                 "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
             }
             Self::Mid => "urn:ietf:params:rtp-hdrext:sdes:mid",
+            Self::Rid => "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+            Self::RepairedRid => "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
         }
     }
 }
@@ -121,6 +127,8 @@ pub(crate) struct Taken {
     pub(crate) codecs: Vec<Codec>,
     /// Header extensions with their ids.
     pub(crate) extensions: Vec<(u8, Extension)>,
+    /// Names of the layers in which the sender codes the picture, two at least; empty when there is one stream.
+    pub(crate) layers: Vec<String>,
     /// H.264 parameter sets that the offer carries, NAL units.
     pub(crate) parameter_sets: Vec<Bytes>,
     /// The sender can send reduced-size RTCP.

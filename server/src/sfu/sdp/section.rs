@@ -8,6 +8,10 @@ use crate::sfu::types::OfferError;
 
 /// Most payload types that are taken up in one section.
 const MAX_CODECS: usize = 16;
+/// Most layers of one picture that are taken up.
+pub(crate) const MAX_LAYERS: usize = 4;
+/// Longest name of a layer: what a one-byte header extension can carry (RFC 8285 §4.2).
+const MAX_RID: usize = 16;
 /// Longest format parameters that are read.
 const MAX_PARAMETERS: usize = 4_096;
 /// Longest tag, fragment or password that is repeated.
@@ -180,10 +184,18 @@ fn take(
             |extension| extension == Extension::TransportSequence && codecs.iter().any(reports);
         extensions.retain(|(_, extension)| is_used(*extension));
     }
+    let layers = match (media, direction) {
+        (Media::Video, Direction::Publish) => layers(block, &extensions),
+        _ => Vec::new(),
+    };
+    if layers.is_empty() {
+        extensions.retain(|(_, held)| !matches!(held, Extension::Rid | Extension::RepairedRid));
+    }
     Ok((!codecs.is_empty()).then(|| Taken {
         media,
         codecs,
         extensions,
+        layers,
         parameter_sets,
         reduced_size: block.attribute("rtcp-rsize").is_some(),
     }))
@@ -219,6 +231,42 @@ fn codec(media: Media, block: &Lines<'_>, payload_type: u8) -> Option<Codec> {
             .collect(),
         is_google: offered.contains(&"goog-remb"),
     })
+}
+
+/// The layers that the client would send, `a=simulcast:send 1;2,3;~4` (RFC 8853 §5.1): of alternatives the first, also
+/// those that are paused. None unless there are two that packets can be told apart by.
+fn layers(block: &Lines<'_>, extensions: &[(u8, Extension)]) -> Vec<String> {
+    let has_rid = extensions.iter().any(|(_, held)| *held == Extension::Rid);
+    let is_declared = |rid: &str| {
+        let mut declared = block.attributes("rid");
+        declared.any(|value| {
+            let mut fields = value.split_ascii_whitespace();
+            fields.next() == Some(rid) && fields.next() == Some("send")
+        })
+    };
+    let is_usable = |rid: &str| {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        (1..=MAX_RID).contains(&rid.len()) && rid.bytes().all(is_name) && is_declared(rid)
+    };
+    let value = block.attribute("simulcast").filter(|_| has_rid);
+    let mut fields = value.unwrap_or_default().split_ascii_whitespace();
+    let list = fields.find(|field| *field == "send").and(fields.next());
+    let mut layers: Vec<String> = Vec::new();
+    for alternatives in list.unwrap_or_default().split(';') {
+        let mut names = alternatives
+            .split(',')
+            .map(|rid| rid.trim_start_matches('~'));
+        if let Some(rid) = names.find(|rid| is_usable(rid))
+            && layers.iter().all(|held| held != rid)
+            && layers.len() < MAX_LAYERS
+        {
+            layers.push(rid.to_owned());
+        }
+    }
+    if layers.len() < 2 {
+        layers.clear();
+    }
+    layers
 }
 
 /// The payload type that retransmits `payload_type` (RFC 4588 §8.6).
@@ -277,9 +325,13 @@ fn extension(value: &str) -> Option<(u8, Extension)> {
     let (id, uri) = value.split_once(' ')?;
     let id: u8 = id.split('/').next()?.parse().ok()?;
     let uri = uri.split_ascii_whitespace().next()?;
-    let known = [Extension::TransportSequence, Extension::Mid]
-        .into_iter()
-        .find(|extension| extension.uri() == uri)?;
+    let all = [
+        Extension::TransportSequence,
+        Extension::Mid,
+        Extension::Rid,
+        Extension::RepairedRid,
+    ];
+    let known = all.into_iter().find(|extension| extension.uri() == uri)?;
     (1..=14).contains(&id).then_some((id, known))
 }
 

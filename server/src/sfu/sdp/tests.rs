@@ -211,3 +211,32 @@ proptest! {
         let _ = Fragment::parse(&text);
     }
 }
+
+#[test]
+fn layers_are_taken_up_where_packets_can_be_told_apart() {
+    let whole = crate::sfu::ingest::layer_tests::offer();
+    let offer = parse(&whole).expect("accepted");
+    let taken = offer.taken(Media::Video).expect("video");
+    assert_eq!(taken.layers, ["l", "m", "h"]);
+    let answer = render_answer(&offer, None);
+    for line in [
+        "a=rid:l recv",
+        "a=rid:h recv",
+        "a=simulcast:recv l;m;h",
+        "a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+        "a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+    ] {
+        assert!(answer.contains(line), "{line} is not in {answer}");
+    }
+    let layers = |from: &str, to: &str| {
+        let offer = parse(&whole.replace(from, to)).expect("accepted");
+        offer.taken(Media::Video).expect("video").layers.clone()
+    };
+    assert_eq!(layers("send l;m;h", "send l,x;~m;l"), ["l", "m"]);
+    assert_eq!(layers("send l;m;h", "recv q send h;m"), ["h", "m"]);
+    let none: [&str; 0] = [];
+    assert_eq!(layers("send l;m;h", "send h"), none);
+    assert_eq!(layers("send l;m;h", "send"), none);
+    assert_eq!(layers("a=rid:", "a=old:"), none);
+    assert_eq!(layers("sdes:rtp-stream-id", "sdes:other"), none);
+}

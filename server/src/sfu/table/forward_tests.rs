@@ -182,7 +182,7 @@ impl World {
             self.now,
             self.clock,
             offer,
-            STREAMS,
+            (STREAMS, None),
             &self.identity,
             &self.config,
         )
