@@ -232,6 +232,10 @@ function ingest() {
     plis_sent: 3,
     keyframes: 377,
     dropped_units: 0,
+    freezes: 1,
+    frozen_ms: 420,
+    layers: [],
+    qoe: { grade: "fair", score: 3.8, reasons: ["loss"] },
   };
 }
 

@@ -192,6 +192,29 @@ export interface IngestStats {
   readonly plis_sent: number;
   readonly keyframes: number;
   readonly dropped_units: number;
+  readonly freezes?: number;
+  readonly frozen_ms?: number;
+  /** The sizes of a simulcast; empty when there is one. */
+  readonly layers?: readonly LayerStats[];
+  readonly qoe?: Qoe;
+}
+
+export interface LayerStats {
+  readonly rid: string;
+  readonly active: boolean;
+  readonly on_program: boolean;
+  readonly width: number;
+  readonly height: number;
+  readonly bitrate_bps: number;
+  readonly fps: number;
+}
+
+export interface Qoe {
+  readonly grade: "unknown" | "good" | "fair" | "poor";
+  /** 1 to 5; 0 while nothing is known. */
+  readonly score: number;
+  /** `freezes`, `loss`, `jitter`, `round_trip`, `frame_rate`, what costs most first. */
+  readonly reasons: readonly string[];
 }
 
 export interface Participant {
@@ -246,6 +269,14 @@ export interface ProgramStats {
   readonly switches: number;
 }
 
+export interface ParticipantStats {
+  readonly id: string;
+  readonly role: Role;
+  readonly state: ParticipantState;
+  readonly level: AudioLevel;
+  readonly ingest: IngestStats;
+}
+
 export interface ChannelStats {
   readonly channel: string;
   readonly at: string;
@@ -253,13 +284,7 @@ export interface ChannelStats {
   readonly mode: Mode;
   readonly state: ChannelState;
   readonly program: ProgramStats;
-  readonly participants: readonly {
-    readonly id: string;
-    readonly role: Role;
-    readonly state: ParticipantState;
-    readonly level: AudioLevel;
-    readonly ingest: IngestStats;
-  }[];
+  readonly participants: readonly ParticipantStats[];
   readonly destinations: readonly {
     readonly name: string;
     readonly state: DestinationState;

@@ -22,6 +22,17 @@ export function axisFromZero(largest: number, atLeast: number): Axis {
   return { low: 0, high, ticks: [0, high / 2, high] };
 }
 
+/** Round values of an axis: 1.5 Mb/s, 250 kb/s, 0. */
+export function bitrateTick(value: number): string {
+  if (value === 0) return "0";
+  return value < 1e6 ? `${value / 1e3} kb/s` : `${value / 1e6} Mb/s`;
+}
+
+/** Of all points; 0 when there are none. */
+export function largest(points: readonly Point[]): number {
+  return points.reduce((most, { value }) => Math.max(most, value), 0);
+}
+
 export function fixedAxis(low: number, high: number, ticks: readonly number[]): Axis {
   return { low, high, ticks };
 }

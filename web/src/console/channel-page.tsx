@@ -5,7 +5,7 @@ import { api } from "../api/client";
 import { token } from "../api/token";
 import type { Channel, ChannelStats, Viewers } from "../api/types";
 import { Plot } from "../charts/plot";
-import { axisFromZero, fixedAxis } from "../charts/scale";
+import { axisFromZero, bitrateTick, fixedAxis, largest } from "../charts/scale";
 import * as format from "../lib/format";
 import { Icon } from "../ui/icon";
 import { LevelMeter } from "../ui/level-meter";
@@ -39,16 +39,6 @@ const SOURCES = {
 
 /** How long an action can be taken back from its message; the desk keeps the last one longer. */
 const UNDO_MS = 8_000;
-
-/** Round values of an axis: 1.5 Mb/s, 250 kb/s, 0. */
-function bitrateTick(value: number): string {
-  if (value === 0) return "0";
-  return value < 1e6 ? `${value / 1e3} kb/s` : `${value / 1e6} Mb/s`;
-}
-
-function largest(points: readonly { readonly value: number }[]): number {
-  return points.reduce((most, { value }) => Math.max(most, value), 0);
-}
 
 function Plots({ detail }: { detail: Detail }) {
   const { history } = detail;

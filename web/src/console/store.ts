@@ -16,6 +16,7 @@ import type {
 } from "../api/types";
 import { Series } from "../charts/series";
 import { ApiError, messageOf } from "../lib/problem";
+import { Arrivals } from "./desk/arrivals";
 
 export const HISTORY_MS = 3 * 60_000;
 const LIST_MS = 3_000;
@@ -50,6 +51,7 @@ export interface Detail {
   /** Undefined where the token does not allow to see them. */
   readonly destinations: readonly Destination[] | undefined;
   readonly history: History;
+  readonly arrivals: Arrivals;
 }
 
 export class Store {
@@ -113,6 +115,7 @@ export class Store {
             switches: [],
             destinations: [],
             history: newHistory(),
+            arrivals: new Arrivals(HISTORY_MS),
           };
     void this.#readStats();
     void this.#readDetail();
@@ -226,6 +229,7 @@ export class Store {
       const detail = this.detail.value;
       if (detail?.id !== id) return;
       record(detail.history, stats);
+      detail.arrivals.push(Date.parse(stats.at), stats.participants);
       this.detail.value = { ...detail, stats };
     } catch {
       // The list's poll reports what is wrong.

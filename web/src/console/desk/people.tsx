@@ -81,6 +81,7 @@ export function People(props: {
             last={seat.place === inMix}
             level={statsOf(seat.participant.id)?.level ?? seat.participant.level}
             ingest={statsOf(seat.participant.id)?.ingest ?? seat.participant.ingest}
+            arrival={detail.arrivals.of(seat.participant.id)}
             onRemove={() => setRemoving(seat.participant)}
           />
         ))}

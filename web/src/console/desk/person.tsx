@@ -1,14 +1,17 @@
 // One participant at the desk: picture, level, and what a producer can do to them.
 
 import { useRef, useState } from "preact/hooks";
-import type { AudioLevel, Channel, IngestStats, Participant } from "../../api/types";
+import type { AudioLevel, Channel, IngestStats, Participant, Qoe } from "../../api/types";
 import * as format from "../../lib/format";
 import { PeerVideo } from "../../peers/peer-video";
 import { Icon } from "../../ui/icon";
 import { LevelMeter } from "../../ui/level-meter";
 import { Badge, type Fact, Facts } from "../../ui/widgets";
 import { PARTICIPANT_STATES } from "../states";
+import { HISTORY_MS } from "../store";
 import { PreviewPlaces, usePlace, useVisible } from "../visible";
+import { ArrivalPlots } from "./arrival-plots";
+import type { Arrival } from "./arrivals";
 import type { Seat } from "./cast";
 import type { Desk } from "./desk";
 
@@ -19,6 +22,38 @@ const places = new PreviewPlaces(MAX_PICTURES);
 /** More than this share lost is worth a colour. */
 const MUCH_LOSS = 0.02;
 const MAX_VOLUME = 2;
+
+const GRADES = {
+  unknown: undefined,
+  good: { tone: "ok", word: "Good" },
+  fair: { tone: "warn", word: "Fair" },
+  poor: { tone: "bad", word: "Poor" },
+} as const;
+
+/** The summary of the figures, with what it suffers from. */
+function qualityOf(ingest: IngestStats | undefined): string {
+  const qoe = ingest?.qoe;
+  const grade = GRADES[qoe?.grade ?? "unknown"];
+  if (!qoe || !grade) return format.DASH;
+  const reasons = qoe.reasons.map((reason) => reason.replace("_", " ")).join(", ");
+  return [`${grade.word} (${qoe.score.toFixed(1)} of 5)`, reasons].filter(Boolean).join(": ");
+}
+
+function Quality({ qoe }: { qoe: Qoe | undefined }) {
+  const grade = GRADES[qoe?.grade ?? "unknown"];
+  return grade ? <Badge tone={grade.tone}>{grade.word}</Badge> : null;
+}
+
+/** The sizes that come in, the one of the program marked. */
+function layersOf(ingest: IngestStats | undefined): Fact[] {
+  const sizes = (ingest?.layers ?? []).filter((layer) => layer.active);
+  if (sizes.length === 0) return [];
+  const said = sizes.map(
+    (layer) =>
+      `${layer.height}p${layer.on_program ? "*" : ""} ${format.bitrate(layer.bitrate_bps)}`,
+  );
+  return [{ name: "Sizes", value: said.join(", ") }];
+}
 
 function factsOf(participant: Participant, ingest: IngestStats | undefined): Fact[] {
   const { video, audio } = participant;
@@ -39,8 +74,20 @@ function factsOf(participant: Participant, ingest: IngestStats | undefined): Fac
         ? `${format.count(ingest.packets_repaired)} / ${format.count(ingest.packets_lost)}`
         : format.DASH,
     },
+    {
+      name: "Freezes",
+      value: ingest?.freezes === undefined ? format.DASH : format.count(ingest.freezes),
+    },
+    { name: "Quality", value: qualityOf(ingest) },
+    ...layersOf(ingest),
     { name: "Round trip", value: format.millis(ingest?.rtt_ms) },
     { name: "Jitter", value: format.millis(ingest?.jitter_ms) },
+    {
+      name: "Asked again / keyframes",
+      value: ingest
+        ? `${format.count(ingest.nacks_sent)} / ${format.count(ingest.plis_sent)}`
+        : format.DASH,
+    },
     {
       name: "Codecs",
       value:
@@ -144,11 +191,13 @@ export function Person(props: {
   last: boolean;
   level: AudioLevel | undefined;
   ingest: IngestStats | undefined;
+  arrival: Arrival | undefined;
   onRemove: () => void;
 }) {
   const { desk, seat } = props;
   const { participant, inMix, wanted } = seat;
   const [listening, setListening] = useState(false);
+  const [open, setOpen] = useState(false);
   const { id, muted } = participant;
   const host = participant.role === "host";
   const onKeyDown = (event: KeyboardEvent) => {
@@ -216,9 +265,15 @@ export function Person(props: {
           </button>
         </span>
       </div>
-      <details class="more small">
-        <summary>How they arrive</summary>
+      <details class="more small" onToggle={(event) => setOpen(event.currentTarget.open)}>
+        <summary>
+          How they arrive
+          <Quality qoe={props.ingest?.qoe} />
+        </summary>
         <Facts items={factsOf(participant, props.ingest)} label={`Ingest of ${id}`} />
+        {open && props.arrival ? (
+          <ArrivalPlots arrival={props.arrival} spanMs={HISTORY_MS} />
+        ) : null}
       </details>
     </li>
   );
