@@ -45,6 +45,7 @@ pub fn channel(snapshot: &Snapshot, deps: &Deps) -> Channel {
         show: snapshot.show.clone(),
         participants: count(snapshot.participants.len()),
         destinations: count(snapshot.destinations.len()),
+        host_adaptation: deps.config.channels.host_adaptation,
         viewers: viewers(snapshot, deps),
         playback: Playback::below(&deps.playback_base, &snapshot.id),
     }

@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use signaling::types::HostAdaptation;
 
 pub use load::{EXAMPLE, load};
 pub use media::{Program, Publisher};
@@ -137,6 +138,8 @@ pub struct Channels {
     pub playback_url: String,
     /// Destinations that one channel may have.
     pub max_destinations: usize,
+    /// What broadcasters should give up last when their connection gets slow.
+    pub host_adaptation: HostAdaptation,
 }
 
 /// Access tokens.
@@ -233,6 +236,7 @@ impl Default for Channels {
             destinations: Vec::new(),
             playback_url: String::new(),
             max_destinations: 8,
+            host_adaptation: HostAdaptation::Balanced,
         }
     }
 }

@@ -87,10 +87,26 @@ pub struct Channel {
     pub participants: u32,
     /// Destinations that the program is pushed to, the embedded origin not counted.
     pub destinations: u32,
+    /// What broadcasters should give up last when their connection gets slow.
+    #[serde(default)]
+    pub host_adaptation: HostAdaptation,
     /// Viewers of this node's origin.
     pub viewers: Viewers,
     /// Where it is watched.
     pub playback: Playback,
+}
+
+/// What a broadcaster's encoder keeps when the connection does not carry everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostAdaptation {
+    /// The size of the picture: there are fewer pictures. For text and slides.
+    KeepResolution,
+    /// The number of pictures: they get smaller, which players show as soft. For motion.
+    KeepFramerate,
+    /// Some of both.
+    #[default]
+    Balanced,
 }
 
 /// `POST /api/v1/channels`.

@@ -17,7 +17,7 @@ mod slate;
 mod stats;
 mod time;
 
-pub use channel::{Channel, ChannelCreate, ChannelPatch, ChannelState, Playback};
+pub use channel::{Channel, ChannelCreate, ChannelPatch, ChannelState, HostAdaptation, Playback};
 pub use control::{
     Cut, Layout, LayoutName, Mode, ModeRequest, Splice, SwitchRecord, SwitchReport, Tile,
 };

@@ -85,6 +85,7 @@ pub(crate) fn channel(id: &str) -> Channel {
         show: None,
         participants: 0,
         destinations: 0,
+        host_adaptation: HostAdaptation::default(),
         viewers: Viewers::default(),
         playback: Playback::below("", &id),
         id,

@@ -47,6 +47,7 @@ export interface Channel {
   readonly show?: string;
   readonly participants: number;
   readonly destinations: number;
+  readonly host_adaptation?: HostAdaptation;
   readonly viewers: Viewers;
   readonly playback: Playback;
 }
@@ -172,6 +173,9 @@ export interface Destination {
 }
 
 export type ParticipantState = "connecting" | "live" | "away";
+
+/** What broadcasters give up last when their connection gets slow. */
+export type HostAdaptation = "keep-resolution" | "keep-framerate" | "balanced";
 
 export interface IngestStats {
   readonly video_bitrate_bps: number;

@@ -1,11 +1,12 @@
 // The studio without its page: what is captured, what is published, and how the two follow each other. The page shows
 // the signals and calls the methods; nothing here touches the document.
 
-import { signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import { api } from "../api/client";
 import { token } from "../api/token";
+import type { HostAdaptation } from "../api/types";
 import { messageOf } from "../lib/problem";
-import { WhipClient } from "../whip/client";
+import { type EncoderSettings, WhipClient } from "../whip/client";
 import type { Snapshot } from "../whip/machine";
 import { TrackMeter } from "./meter";
 import { Room } from "./room";
@@ -17,6 +18,7 @@ import {
   type Settings,
   saveSettings,
 } from "./settings";
+import { softness } from "./softness";
 import { type Capture, type Devices, listDevices, openCapture } from "./sources";
 import { type PublishStats, publishStats, type RawStat } from "./stats";
 
@@ -51,9 +53,14 @@ export class Studio {
   readonly muted = signal(false);
   readonly snapshot = signal<Snapshot>(IDLE);
   readonly stats = signal<PublishStats>({});
+  /** Why viewers get less than was chosen. */
+  readonly softness = computed(() =>
+    softness(this.settings.value, this.stats.value, this.room.me.value?.ingest),
+  );
   readonly participant: string;
   readonly room: Room;
 
+  #adaptation: HostAdaptation | undefined;
   #context: AudioContext | undefined;
   #meter: TrackMeter | undefined;
   #capture: Capture | undefined;
@@ -77,6 +84,13 @@ export class Studio {
     });
     document.addEventListener("visibilitychange", () => void this.#keepAwake());
     setInterval(() => void this.#measure(), 1_000);
+    effect(() => {
+      // Only this of the channel matters here; it seldom changes.
+      const adaptation = this.room.channel.value?.host_adaptation;
+      if (adaptation === this.#adaptation) return;
+      this.#adaptation = adaptation;
+      void this.#client?.configure(this.#encoder());
+    });
   }
 
   get onAir(): boolean {
@@ -96,7 +110,7 @@ export class Studio {
     const capturing = this.#capture !== undefined || this.opening.value;
     const reopen = CAPTURE_KEYS.some((key) => before[key] !== after[key]);
     if (reopen && (capturing || change.source === "pattern")) await this.openSource();
-    await this.#client?.configure(encoderSettings(after));
+    await this.#client?.configure(this.#encoder());
   }
 
   /** Opens the chosen source and shows it; a running show switches over to it. */
@@ -148,7 +162,7 @@ export class Studio {
         token,
         video: this.#capture?.video,
         audio: this.#capture?.audio,
-        encoder: encoderSettings(this.settings.value),
+        encoder: this.#encoder(),
       },
       (snapshot) => {
         if (this.#client !== client) return;
@@ -182,6 +196,10 @@ export class Studio {
   setMuted(muted: boolean): void {
     this.muted.value = muted;
     if (this.#capture?.audio) this.#capture.audio.enabled = !muted;
+  }
+
+  #encoder(): EncoderSettings {
+    return encoderSettings(this.settings.value, this.#adaptation);
   }
 
   #audioContext(): AudioContext {

@@ -209,6 +209,7 @@ function QualityPart({ settings, change }: PartProps) {
               change({ priority: event.currentTarget.value as Settings["priority"] })
             }
           >
+            <option value="channel">As the channel has it</option>
             <option value="balanced">Balance sharpness and motion</option>
             <option value="motion">Keep motion smooth</option>
             <option value="sharpness">Keep the picture sharp</option>

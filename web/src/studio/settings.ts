@@ -1,10 +1,12 @@
 // What the broadcaster chose. Kept per browser, so that the next show starts where the last one ended; an address may
 // preset it, for links to newcomers and for tests.
 
-import type { Role } from "../api/types";
+import type { HostAdaptation, Role } from "../api/types";
 import type { EncoderSettings } from "../whip/client";
 import type { Sound } from "./music";
 
+export const PRIORITIES = ["channel", "balanced", "motion", "sharpness"] as const;
+export type Priority = (typeof PRIORITIES)[number];
 export type SourceKind = "camera" | "screen" | "pattern";
 
 export interface Settings {
@@ -17,7 +19,8 @@ export interface Settings {
   readonly audioKbps: number;
   readonly stereo: boolean;
   readonly voiceProcessing: boolean;
-  readonly priority: "balanced" | "motion" | "sharpness";
+  /** What is kept when the connection gets slow; `channel`: what the server says. */
+  readonly priority: Priority;
   readonly sound: Sound;
   readonly role: Role;
   readonly participant: string;
@@ -45,7 +48,7 @@ export const DEFAULTS: Settings = {
   audioKbps: 128,
   stereo: true,
   voiceProcessing: true,
-  priority: "balanced",
+  priority: "channel",
   sound: "music",
   role: "host",
   participant: "",
@@ -78,7 +81,7 @@ export function sanitize(raw: Partial<Record<keyof Settings, unknown>>): Setting
     stereo: typeof raw.stereo === "boolean" ? raw.stereo : DEFAULTS.stereo,
     voiceProcessing:
       typeof raw.voiceProcessing === "boolean" ? raw.voiceProcessing : DEFAULTS.voiceProcessing,
-    priority: oneOf(raw.priority, ["balanced", "motion", "sharpness"] as const, DEFAULTS.priority),
+    priority: oneOf(raw.priority, PRIORITIES, DEFAULTS.priority),
     sound: oneOf(raw.sound, ["music", "tone", "silence"] as const, DEFAULTS.sound),
     role: oneOf(raw.role, ["host", "guest"] as const, DEFAULTS.role),
     participant: /^[A-Za-z0-9_-]{1,64}$/.test(text(raw.participant)) ? text(raw.participant) : "",
@@ -161,16 +164,24 @@ export function randomParticipant(): string {
   return `web-${Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("")}`;
 }
 
-export function encoderSettings(settings: Settings): EncoderSettings {
-  const degradation = {
-    balanced: "balanced",
-    motion: "maintain-framerate",
-    sharpness: "maintain-resolution",
-  } as const;
+const DEGRADATION = {
+  balanced: "balanced",
+  motion: "maintain-framerate",
+  sharpness: "maintain-resolution",
+  "keep-framerate": "maintain-framerate",
+  "keep-resolution": "maintain-resolution",
+} as const;
+
+/** `adaptation`: what the server wants of broadcasters who have not chosen. */
+export function encoderSettings(
+  settings: Settings,
+  adaptation: HostAdaptation = "balanced",
+): EncoderSettings {
+  const { priority } = settings;
   return {
     maxVideoBitrate: settings.videoKbps * 1000,
     maxFramerate: settings.fps,
-    degradation: degradation[settings.priority],
+    degradation: DEGRADATION[priority === "channel" ? adaptation : priority],
     audio: { stereo: settings.stereo, maxAverageBitrate: settings.audioKbps * 1000 },
   };
 }

@@ -8,7 +8,6 @@ import { limitationText } from "./stats";
 export function StatsPanel({ studio }: { studio: Studio }) {
   if (studio.snapshot.value.phase !== "live") return null;
   const stats = studio.stats.value;
-  const limited = stats.limitation === "cpu" || stats.limitation === "bandwidth";
   return (
     <section class="card stack" aria-label="Connection">
       <h2>Connection</h2>
@@ -25,13 +24,7 @@ export function StatsPanel({ studio }: { studio: Studio }) {
           ...(stats.encoder ? [{ name: "Encoder", value: stats.encoder }] : []),
         ]}
       />
-      {limited ? (
-        <Notice tone="warn">
-          {stats.limitation === "cpu"
-            ? "This device cannot encode the chosen size in time. A smaller picture or a lower frame rate looks better."
-            : "The upload does not carry the chosen bitrate. A lower bitrate makes the picture steadier."}
-        </Notice>
-      ) : null}
+      {studio.softness.value ? <Notice tone="warn">{studio.softness.value}</Notice> : null}
     </section>
   );
 }
