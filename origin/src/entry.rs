@@ -36,6 +36,8 @@ const MAX_HLS_CLIENTS: usize = 10_000;
 pub(crate) enum Protocol {
     HttpFlv,
     WsFlv,
+    /// WS-FLV for somebody who looks after the show: it takes a place and is no viewer.
+    Preview,
 }
 
 impl Protocol {
@@ -43,6 +45,7 @@ impl Protocol {
         match self {
             Self::HttpFlv => "http-flv",
             Self::WsFlv => "ws-flv",
+            Self::Preview => "preview",
         }
     }
 }
@@ -214,6 +217,7 @@ impl Entry {
             match slot.protocol {
                 Protocol::HttpFlv => stats.viewers.flv += 1,
                 Protocol::WsFlv => stats.viewers.ws += 1,
+                Protocol::Preview => {}
             }
         }
         inner.forget_hls_clients(now);

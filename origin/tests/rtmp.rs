@@ -412,6 +412,14 @@ async fn web_socket_viewers_get_the_same_bytes() {
     // A masked close frame ends the viewer's place.
     socket.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
     server.until("show", |stats| stats.viewers.ws == 0).await;
+
+    // Who only looks after the show takes part without being counted.
+    let mut socket = TcpStream::connect(server.http).await.unwrap();
+    let request = request.replace("show.flv", "show.flv?preview=1");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(5), socket.read(&mut buffer));
+    assert!(read.await.expect("bytes in time").unwrap() > 0);
+    assert_eq!(server.origin.stream("show").unwrap().viewers.ws, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
 
@@ -23,18 +23,28 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
+/// `?preview=1`: not to be counted among the viewers.
+fn is_preview(uri: &Uri) -> bool {
+    let mut pairs = uri.query().unwrap_or_default().split('&');
+    pairs.any(|pair| pair == "preview=1")
+}
+
 pub(crate) async fn upgrade(
     hub: &Arc<Hub>,
     entry: Arc<Entry>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, _) = request.into_parts();
+    let protocol = match is_preview(&parts.uri) {
+        true => Protocol::Preview,
+        false => Protocol::WsFlv,
+    };
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade,
         Err(rejection) => return Ok(rejection.into_response()),
     };
     let cut = CancellationToken::new();
-    let viewer = Viewer::join(hub, entry, Protocol::WsFlv, cut.clone())?;
+    let viewer = Viewer::join(hub, entry, protocol, cut.clone())?;
     let patience = Duration::from_millis(hub.config.viewer_disconnect_ms);
     Ok(upgrade
         .max_message_size(MAX_MESSAGE_BYTES)

@@ -19,6 +19,13 @@ const places = new PreviewPlaces(MAX_PLAYING);
 /** The program of the channel that is open does not wait for the others. */
 const mainPlace = new PreviewPlaces(1);
 
+/** Who looks after a show is no viewer of it. */
+function uncounted(address: string): string {
+  const url = new URL(address);
+  url.searchParams.set("preview", "1");
+  return url.href;
+}
+
 /** Plays `url` into `video` until the result is called; comes back by itself when the stream breaks. */
 function keepPlaying(
   video: HTMLVideoElement,
@@ -68,7 +75,7 @@ export function Preview({ channel, main }: { channel: Channel; main?: boolean })
   useEffect(() => {
     const element = video.current;
     if (!playing || !element) return;
-    const url = withToken(absoluteSocket(address, location.href), token());
+    const url = withToken(uncounted(absoluteSocket(address, location.href)), token());
     const stop = keepPlaying(element, url, main ? LAG_S.main : LAG_S.list, setShown);
     return () => {
       stop();
