@@ -312,15 +312,12 @@ impl Backend for AnchorBackend {
     async fn publish(&self, request: PublishRequest) -> Result<Session, Error> {
         let claims = request.claims.as_ref();
         let (participant, role) = identity(request.participant, request.role, claims)?;
-        let channel = self
-            .manager
-            .find_or_create(&request.channel)
-            .await
-            .map_err(channel_error)?;
         let role = role.map(view::machine_role);
-        let answer = channel
-            .publish(participant.clone(), role, request.offer)
+        let answer = self
+            .manager
+            .publish(&request.channel, participant.clone(), role, request.offer)
             .await
+            .map_err(channel_error)?
             .map_err(publish_error)?;
         Ok(Session {
             id: SessionId::new(answer.session.to_string()).map_err(Error::Unprocessable)?,

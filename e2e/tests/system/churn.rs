@@ -35,18 +35,9 @@ async fn gauge(anchor: &Anchor, name: &str) -> anyhow::Result<f64> {
     Ok(value.parse()?)
 }
 
-/// A session; once more when the channel ended just then, which it does when its last one leaves.
-async fn come_and_go(anchor: &Anchor, number: usize, clips: &[PathBuf; 2]) -> anyhow::Result<()> {
-    match session(anchor, number, clips).await {
-        Err(error) if format!("{error:#}").contains("the channel has ended") => {
-            session(anchor, number, clips).await
-        }
-        result => result,
-    }
-}
-
-/// Comes to a channel with a short clip; every other one vanishes once it is live.
-async fn session(
+/// Comes to a channel with a short clip, also when the channel is just ending because its last one left; every other one
+/// vanishes once it is live.
+async fn come_and_go(
     anchor: &Anchor,
     number: usize,
     [short, long]: &[PathBuf; 2],

@@ -5,20 +5,31 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cdn_publisher::Destination;
 use media::Clock;
 use origin::Origin;
-use signaling::types::{ChannelCreate, ChannelId, EventBody};
+use signaling::types::{ChannelCreate, ChannelId, EventBody, ParticipantId};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 use tracing::warn;
 
-use super::task::{self, Handle, Setup, Snapshot};
+use super::state::Role;
+use super::task::{self, Handle, PublishError, Setup, Snapshot};
 use super::view;
 use crate::clock;
 use crate::config::Config;
 use crate::events::EventHub;
 use crate::registry::{Claim, Registry};
-use crate::sfu::Sfu;
+use crate::sfu::{Answer, Sfu};
+
+/// How long somebody who publishes to a channel that is just ending waits for its end: longer than destinations get to take
+/// what is queued.
+const ENDING: Duration = Duration::from_secs(3);
+
+/// How long the registry has to take a channel back; leases end by themselves.
+const RELEASE: Duration = Duration::from_secs(1);
 
 /// The name of the destination that is the embedded origin.
 pub const EMBEDDED_ORIGIN: &str = "origin";
@@ -74,6 +85,8 @@ pub enum Error {
 pub struct Manager {
     deps: Deps,
     channels: Arc<Mutex<Channels>>,
+    /// A channel has ended.
+    ended: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -89,6 +102,7 @@ impl Manager {
         Self {
             deps,
             channels: Arc::default(),
+            ended: Arc::default(),
         }
     }
 
@@ -148,6 +162,31 @@ impl Manager {
                 }
             }
             found => found,
+        }
+    }
+
+    /// Lets a broadcaster in. One who meets the end of the channel's last show gets the next one.
+    ///
+    /// # Errors
+    /// Whatever finding and creating say, or what the channel answers.
+    pub async fn publish(
+        &self,
+        channel: &ChannelId,
+        id: ParticipantId,
+        role: Option<Role>,
+        offer: String,
+    ) -> Result<Result<Answer, PublishError>, Error> {
+        let deadline = clock::now() + ENDING;
+        loop {
+            // From before the channel is found, so that its end cannot be missed; others' ends wake it too.
+            let ended = self.ended.notified();
+            let found = self.find_or_create(channel).await?;
+            let answer = found.publish(id.clone(), role, offer.clone()).await;
+            let left = deadline.saturating_duration_since(clock::now());
+            if !matches!(answer, Err(PublishError::Ended)) || left.is_zero() {
+                return Ok(answer);
+            }
+            let _ = timeout(left, ended).await;
         }
     }
 
@@ -227,9 +266,16 @@ impl Manager {
     }
 
     fn forget(&self, id: &ChannelId) {
-        self.channels().open.remove(id);
-        let (registry, id) = (Arc::clone(&self.deps.registry), id.to_string());
-        tokio::spawn(async move { registry.release(&id).await });
+        let (manager, id) = (self.clone(), id.clone());
+        tokio::spawn(async move {
+            // Who opens it anew claims it anew; what is released after that would be theirs.
+            let release = manager.deps.registry.release(id.as_str());
+            if timeout(RELEASE, release).await.is_err() {
+                warn!(channel = %id, "the registry does not take the channel back");
+            }
+            manager.channels().open.remove(&id);
+            manager.ended.notify_waiters();
+        });
     }
 
     /// Every channel of this node, by id.
