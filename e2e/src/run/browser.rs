@@ -145,6 +145,14 @@ impl Browser {
         Self::start("layers.mjs", &[url, whip, whep, &seconds.to_string()])
     }
 
+    /// Publishes to `whip` from a page of the origin of `url`, and restarts ICE with new addresses after `seconds`.
+    ///
+    /// # Errors
+    /// When Chromium is missing.
+    pub fn restart(url: &str, whip: &str, seconds: u32) -> anyhow::Result<Self> {
+        Self::start("restart.mjs", &[url, whip, &seconds.to_string()])
+    }
+
     /// Waits until media flows.
     ///
     /// # Errors

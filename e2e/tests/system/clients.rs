@@ -75,3 +75,19 @@ async fn gstreamer_publishes() -> anyhow::Result<()> {
     assert!(largest_step_ms(&found.video) <= 200);
     decode::without_errors(&recording.file)
 }
+
+#[tokio::test]
+async fn ffmpeg_publishes_over_ipv6() -> anyhow::Result<()> {
+    let options = Options {
+        webrtc: Some(format!("[::1]:{}", ports::free()?)),
+        ..Options::default()
+    };
+    let anchor = Anchor::start_with(options).await?;
+    anchor.create_channel("demo", &[]).await?;
+    let viewer = FlvViewer::connect(&anchor.flv("demo")).await?;
+    let file = clip::clip(&Clip::default())?;
+    let host = whip::ffmpeg(&anchor.whip("demo?participant=ann"), &file, true)?;
+    let got = viewer.wait_for_pictures(60, SOON).await;
+    got.map_err(|error| error.context(format!("{}\n{}", host.tail(), anchor.process.tail())))?;
+    decode::without_errors(&Recording::of(&viewer.tags())?.file)
+}

@@ -16,6 +16,7 @@ mod network;
 mod passage;
 mod registry;
 mod relays;
+mod restart;
 mod rtmp;
 mod slate;
 mod support;
