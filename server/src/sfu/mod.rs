@@ -372,6 +372,13 @@ impl Sfu {
         let _ = self.commands.try_send(Command::Keyframe { id: session });
     }
 
+    /// Units of a publisher who sends several sizes are needed at this height only, in pixels; none: as large as they come.
+    /// Never blocks, as [`Self::request_keyframe`].
+    pub fn set_height(&self, session: SessionId, height: Option<u32>) {
+        let id = session;
+        let _ = self.commands.try_send(Command::Height { id, height });
+    }
+
     /// How a session is doing; `None` when there is no such session.
     pub async fn stats(&self, session: SessionId) -> Option<SessionStats> {
         let (reply, stats) = oneshot::channel();

@@ -306,6 +306,13 @@ impl Session {
         }
     }
 
+    /// How high a publisher's units are shown; none: as high as they come.
+    pub(crate) fn set_height(&mut self, height: Option<u32>) {
+        if let Flow::In(ingest) = &mut self.flow {
+            ingest.set_height(height);
+        }
+    }
+
     /// Whether a subscriber wants this packet of the session `from`: another layer may be better for it.
     pub(crate) fn wants(&mut self, now: Instant, from: SessionId, packet: &Relayed) -> bool {
         match &mut self.flow {

@@ -105,6 +105,8 @@ pub(super) enum Command {
     },
     /// Ask for a keyframe.
     Keyframe { id: SessionId },
+    /// Its units are shown at this height.
+    Height { id: SessionId, height: Option<u32> },
     /// How is it doing?
     Stats {
         id: SessionId,
@@ -305,6 +307,7 @@ fn handle(table: &mut Table, command: Command) {
             let _ = reply.send(());
         }
         Command::Keyframe { id } => table.request_keyframe(now(), id),
+        Command::Height { id, height } => table.set_height(id, height),
         Command::Stats { id, reply } => {
             let _ = reply.send(table.stats(now(), id));
         }

@@ -446,6 +446,12 @@ impl Table {
         self.settle(now);
     }
 
+    pub(super) fn set_height(&mut self, id: SessionId, height: Option<u32>) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.session.set_height(height);
+        }
+    }
+
     pub(super) fn close(&mut self, now: Instant, id: SessionId, reason: CloseReason) {
         self.drive(now, id, |session| session.close(reason));
         self.settle(now);

@@ -71,6 +71,11 @@ impl Layer {
         })
     }
 
+    /// Lines of a picture; 0 before the first keyframe.
+    pub(super) fn height(&self) -> u32 {
+        self.sizes.as_ref().map_or(0, |config| config.height)
+    }
+
     /// What is known; none before the first packet. `config` are its parameter sets.
     pub(super) fn stats(&self, now: Instant, config: Option<&h264::Config>) -> Option<StreamStats> {
         let mut stats = self.stream.stats(now)?;

@@ -273,3 +273,23 @@ fn units_are_of_the_largest_layer_and_another_takes_over_with_a_keyframe() {
     }
     assert!(world.plis < 30, "{} keyframes asked for", world.plis);
 }
+
+#[test]
+fn units_are_as_large_as_they_are_shown() {
+    let mut world = World::new(0, 20);
+    world.run(3);
+    for (height, width) in [
+        (Some(370), 640),
+        (Some(120), 320),
+        (Some(4_000), 1_280),
+        (None, 1_280),
+    ] {
+        world.ingest.set_height(height);
+        world.run(2);
+        assert_eq!(world.widths().last(), Some(&width), "{height:?}");
+    }
+    assert!(world.units.windows(2).all(|pair| {
+        let is_same = pair[0].track.config == pair[1].track.config;
+        is_same || pair[1].keyframe && pair[1].discontinuity
+    }));
+}

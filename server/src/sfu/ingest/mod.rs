@@ -4,7 +4,8 @@
 //! id. What could not be delivered shows as `discontinuity` on the next unit of its track.
 //!
 //! A picture may come in several layers. Each is repaired and put in order by itself, and subscribers choose among all of
-//! them. Units are those of the largest layer that is sent; another takes over with a keyframe, never before.
+//! them. Units are those of the largest layer that is sent, or of the smallest that is large enough where a height is asked
+//! for; another takes over with a keyframe, never before.
 
 mod keyframes;
 mod layer;
@@ -31,6 +32,9 @@ const AUDIO: TrackId = TrackId(1);
 
 /// Times of units lie at least so far apart where layers may change, in nanoseconds.
 const APART: i64 = 1_000_000;
+
+/// A picture may be shown larger than it is by this part of it.
+const ENLARGED: u32 = 10;
 
 /// What the owner is to do.
 #[derive(Debug)]
@@ -62,6 +66,8 @@ pub(crate) struct Ingest {
     layers: Vec<Layer>,
     /// The layer that the units are of.
     program: usize,
+    /// Lines that units need at most; everything there is when absent.
+    height: Option<u32>,
     /// Capture time of its newest unit.
     newest: i64,
     audio: Stream,
@@ -97,6 +103,7 @@ impl Ingest {
             ingress: IngressClock::new(Rate::VIDEO.hz(), layers.len(), Rate::AUDIO.hz()),
             layers,
             program: 0,
+            height: None,
             newest: i64::MIN,
             audio: Stream::new(offer.taken(Media::Audio), Rate::AUDIO),
             video_track: None,
@@ -226,12 +233,25 @@ impl Ingest {
         }));
     }
 
-    /// The largest layer that is sent at the moment.
+    /// Units are shown at this height, in pixels; none: as large as they come.
+    pub(crate) fn set_height(&mut self, height: Option<u32>) {
+        self.height = height;
+    }
+
+    /// The layer that units should be of, among those that are sent at the moment.
     fn best(&self, now: Instant) -> Option<usize> {
-        let active = self.layers.iter().enumerate();
-        let active = active.filter(|(_, layer)| layer.is_active(now));
-        let ranked = active.map(|(index, layer)| (layer.area(), index));
-        ranked.max_by_key(|(area, _)| *area).map(|(_, index)| index)
+        let active = || {
+            let all = self.layers.iter().enumerate();
+            all.filter(|(_, layer)| layer.is_active(now))
+        };
+        let is_enough = |(_, layer): &(usize, &Layer)| {
+            let height = self.height.map(|height| height - height / ENLARGED);
+            height.is_some_and(|height| layer.height() >= height)
+        };
+        let enough = active().filter(is_enough);
+        let nearest = enough.min_by_key(|(_, layer)| layer.area());
+        let best = nearest.or_else(|| active().max_by_key(|(_, layer)| layer.area()));
+        best.map(|(index, _)| index)
     }
 
     /// Asks for a keyframe of the layer that the units should be of.

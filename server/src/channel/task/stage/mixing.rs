@@ -13,6 +13,7 @@ use super::{MixerRun, Person};
 use crate::channel::state::Role;
 use crate::channel::switch::{self, Picture};
 use crate::channel::task::Task;
+use crate::channel::tile;
 use crate::channel::view;
 use crate::mixer::process::{Event, Process, Run, Start};
 use crate::mixer::supervisor;
@@ -37,10 +38,30 @@ impl Task {
         running.staged = (!on_air).then_some(at).or(running.staged);
         running.scene = Some(scene.clone());
         self.stage.look.tell(running);
+        self.size_guests(&scene);
         self.stage.say(ToMixer::Scene(link::Scene {
             at_once: !on_air,
             ..scene
         }));
+    }
+
+    /// Guests are only in the mix, so their pictures need not be larger than their tiles. The host's are the program too.
+    fn size_guests(&self, scene: &link::Scene) {
+        let mixer = self.stage.mixer.as_ref();
+        let Some(picture) = mixer.and_then(|running| running.configured.as_ref()) else {
+            return;
+        };
+        for participant in self.state.participants() {
+            let (Some(person), Some(live)) =
+                (self.stage.people.get(&participant.id), participant.live)
+            else {
+                continue;
+            };
+            if participant.role == Role::Guest {
+                let height = tile::height(scene, person.input, picture.height);
+                self.deps.sfu.set_height(SessionId(live), height);
+            }
+        }
     }
 
     fn scene(&self) -> link::Scene {
