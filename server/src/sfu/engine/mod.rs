@@ -13,6 +13,7 @@
 #[cfg(test)]
 mod client;
 mod feedback;
+mod flight;
 mod offer;
 mod outlet;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
+use self::flight::Flights;
 use self::outlet::Outlet;
 use self::tap::{Shared, Tap};
 use super::ingress_clock::Which;
@@ -151,6 +153,9 @@ pub(crate) enum Event {
 pub(crate) struct Engine {
     connection: RTCPeerConnection,
     shared: Arc<Shared>,
+    flights: Flights,
+    /// The latest time that it was told.
+    now: Instant,
     connected: bool,
     closed: bool,
 }
@@ -188,6 +193,8 @@ impl Engine {
         let mut engine = Self {
             connection,
             shared,
+            flights: Flights::default(),
+            now,
             connected: false,
             closed: false,
         };
@@ -206,6 +213,10 @@ impl Engine {
             ecn: None,
             transport_protocol: TransportProtocol::UDP,
         };
+        self.now = now;
+        if !self.connected {
+            self.flights.hear(now, datagram);
+        }
         // Errors here are about what the peer sent; there is nothing to do but drop it.
         let _ = self.connection.handle_read(TaggedBytesMut {
             now,
@@ -216,18 +227,32 @@ impl Engine {
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
         let _ = self.connection.handle_timeout(now);
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
-        self.connection.poll_timeout()
+        let engine = self.connection.poll_timeout();
+        let held = self.flights.poll_timeout();
+        engine.into_iter().chain(held).min()
     }
 
     /// The next datagram to send, and where to.
     pub(crate) fn poll_transmit(&mut self) -> Option<(SocketAddr, BytesMut)> {
-        let out = self.connection.poll_write()?;
-        Some((out.transport.peer_addr, out.message))
+        loop {
+            if let Some(out) = self.flights.poll(self.now) {
+                return Some(out);
+            }
+            let out = self.connection.poll_write()?;
+            let out = (out.transport.peer_addr, out.message);
+            if self.connected {
+                return Some(out);
+            }
+            if let Some(out) = self.flights.say(self.now, out) {
+                return Some(out);
+            }
+        }
     }
 
     /// What happened next.
