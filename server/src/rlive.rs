@@ -4,7 +4,7 @@
 //! loopback) they follow from nothing but the id, and every relay that can reach the ports is let in.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -41,7 +41,7 @@ pub struct RelayArgs {
     )]
     pub key: Option<String>,
     /// The scheduler to tell by heartbeats, by UDP; without one, the origin recommends the relay itself.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = resolved)]
     pub scheduler: Option<SocketAddr>,
     /// Where the relay is, in a word that players use too.
     #[arg(long, default_value = "", value_name = "NAME")]
@@ -99,6 +99,12 @@ pub struct PlayArgs {
     /// Print what happens as a line of JSON every second.
     #[arg(long)]
     pub stats: bool,
+}
+
+/// The first address of a host's name, as known when the relay starts.
+fn resolved(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().map_err(|error| error.to_string())?;
+    found.next().ok_or_else(|| "it has no address".to_owned())
 }
 
 fn relay_id(text: &str) -> Result<u64, String> {
