@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use e2e::capture::FlvViewer;
 use e2e::clip::{self, Clip};
 use e2e::run::anchor::{Anchor, Options};
-use e2e::run::process::report;
+use e2e::run::process::{Process, report};
 use e2e::run::rlive::{Player, Relay, Scheduler};
 use e2e::run::{eventually, ports, whip};
 use media::flv::{Tag, TagKind};
@@ -46,6 +46,25 @@ fn compare(player: &[Tag], origin: &[Tag]) -> anyhow::Result<usize> {
     Ok(player.len().min(origin.len()))
 }
 
+/// A channel that is live, and who watches it at the origin.
+async fn live(anchor: &Anchor) -> anyhow::Result<(Process, FlvViewer)> {
+    let host = whip::ffmpeg(&anchor.whip("demo"), &clip::clip(&Clip::default())?, true)?;
+    anchor.wait_for_state("demo", "live", SOON).await?;
+    let origin = FlvViewer::connect(&anchor.flv("demo")).await?;
+    origin.wait_for_pictures(1, SOON).await?;
+    Ok((host, origin))
+}
+
+/// A player, and who watches it there.
+async fn play(anchor: &Anchor) -> anyhow::Result<(Player, FlvViewer)> {
+    let player = Player::start(anchor, "demo")?;
+    let watched = eventually("player's port", SOON, async || {
+        FlvViewer::connect(&player.url).await
+    })
+    .await?;
+    Ok((player, watched))
+}
+
 /// How many substreams come from a relay.
 fn relayed(stats: &Value) -> usize {
     let substreams = stats["substreams"].as_array();
@@ -79,19 +98,12 @@ async fn all_relayed(player: &Player, but: Option<&Relay>) -> anyhow::Result<Val
 #[tokio::test]
 async fn a_stream_by_relays_is_the_stream_of_the_origin() -> anyhow::Result<()> {
     let anchor = Anchor::start().await?;
-    let _host = whip::ffmpeg(&anchor.whip("demo"), &clip::clip(&Clip::default())?, true)?;
-    anchor.wait_for_state("demo", "live", SOON).await?;
-    let origin = FlvViewer::connect(&anchor.flv("demo")).await?;
-    origin.wait_for_pictures(1, SOON).await?;
+    let (_host, origin) = live(&anchor).await?;
     let mut relays = Vec::new();
     for seed in 0..4 {
         relays.push(Relay::start(&anchor, 0.02, seed).await?);
     }
-    let player = Player::start(&anchor, "demo")?;
-    let watched = eventually("player's port", SOON, async || {
-        FlvViewer::connect(&player.url).await
-    })
-    .await?;
+    let (player, watched) = play(&anchor).await?;
     let outcome = async {
         all_relayed(&player, None).await?;
         let before = watched.tags().len();
@@ -155,10 +167,7 @@ async fn a_scheduler_recommends_relays_and_loses_nothing_when_it_restarts() -> a
     let mut scheduler = Scheduler::start(address)?;
     let url = format!("scheduler_url = \"{}\"", scheduler.url(""));
     let anchor = Anchor::start_with(Options::default().set("origin.substreams", url)).await?;
-    let _host = whip::ffmpeg(&anchor.whip("demo"), &clip::clip(&Clip::default())?, true)?;
-    anchor.wait_for_state("demo", "live", SOON).await?;
-    let origin = FlvViewer::connect(&anchor.flv("demo")).await?;
-    origin.wait_for_pictures(1, SOON).await?;
+    let (_host, origin) = live(&anchor).await?;
     let mut relays = Vec::new();
     for seed in 10..14 {
         relays.push(Relay::scheduled(&anchor, &scheduler, 0.01, seed).await?);
@@ -170,11 +179,7 @@ async fn a_scheduler_recommends_relays_and_loses_nothing_when_it_restarts() -> a
         .await?;
     ensure!(meta["relays"] == serde_json::json!([]), "{meta}");
 
-    let player = Player::start(&anchor, "demo")?;
-    let watched = eventually("player's port", SOON, async || {
-        FlvViewer::connect(&player.url).await
-    })
-    .await?;
+    let (player, watched) = play(&anchor).await?;
     let outcome = async {
         all_relayed(&player, None).await?;
         let user = player.stats()?["substreams"][0]["relay"].clone();
@@ -243,19 +248,12 @@ async fn a_scheduler_recommends_relays_and_loses_nothing_when_it_restarts() -> a
 #[tokio::test]
 async fn relays_that_freeze_are_bridged_by_the_origin() -> anyhow::Result<()> {
     let anchor = Anchor::start().await?;
-    let _host = whip::ffmpeg(&anchor.whip("demo"), &clip::clip(&Clip::default())?, true)?;
-    anchor.wait_for_state("demo", "live", SOON).await?;
-    let origin = FlvViewer::connect(&anchor.flv("demo")).await?;
-    origin.wait_for_pictures(1, SOON).await?;
+    let (_host, origin) = live(&anchor).await?;
     let mut relays = Vec::new();
     for seed in 0..4 {
         relays.push(Relay::start(&anchor, 0.0, seed).await?);
     }
-    let player = Player::start(&anchor, "demo")?;
-    let watched = eventually("player's port", SOON, async || {
-        FlvViewer::connect(&player.url).await
-    })
-    .await?;
+    let (player, watched) = play(&anchor).await?;
     all_relayed(&player, None).await?;
     // The feed from the origin is given back.
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -9,9 +9,7 @@
 //! Viewers show their token, relays a pass (`Authorization: Relay`).
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::Json;
 use axum::body::Body;
@@ -20,7 +18,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::{Buf, Bytes};
-use hyper::body::Frame;
+use futures_util::stream::poll_fn;
 use media::substream::Entry;
 use media::ticket::{Key, Pass, Ticket};
 use serde::{Deserialize, Serialize};
@@ -204,8 +202,13 @@ async fn feed(
         after => From::After(named(after)?),
     };
     let cut = Connection::cut_of(&request);
-    let reader = FeedReader::join(&hub, entry, from, mask, cut).await?;
-    Ok((HEADERS, Body::new(FeedBody { reader })).into_response())
+    let mut reader = FeedReader::join(&hub, entry, from, mask, cut).await?;
+    let body = poll_fn(move |context| {
+        reader
+            .poll_next(context)
+            .map(|bytes| bytes.map(Ok::<_, Infallible>))
+    });
+    Ok((HEADERS, Body::from_stream(body)).into_response())
 }
 
 fn named(entry: &str) -> Result<Entry, Problem> {
@@ -292,24 +295,5 @@ async fn report(
     match lock(&hub.relays).report(clock::now(), relay, report) {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(Closed::Full("relays").into()),
-    }
-}
-
-/// The body that the connection's task polls.
-struct FeedBody {
-    reader: FeedReader,
-}
-
-impl hyper::body::Body for FeedBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.reader
-            .poll_next(context)
-            .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
