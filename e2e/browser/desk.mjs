@@ -43,7 +43,8 @@ try {
   );
   say({ event: "collab", said: collab });
 
-  await page.getByRole("radio", { name: "Side by side" }).check({ timeout: 5_000 });
+  await page.getByRole("radio", { name: "Side by side" }).click(PATIENCE);
+  await page.locator(".layout input[value=side-by-side]:checked").waitFor(PATIENCE);
   await new Promise((resolve) => setTimeout(resolve, Number(seconds) * 1_000));
   await page.getByRole("button", { name: /^Solo/ }).click();
   const solo = await outcome("Solo");

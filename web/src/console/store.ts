@@ -65,6 +65,8 @@ export class Store {
   readonly unreachable = signal(false);
 
   #events: AbortController | undefined;
+  /** Channels that were put while a list was on its way. */
+  readonly #put = new Set<string>();
   #refreshing = false;
   #refreshAgain = false;
   #mayReadNodes = true;
@@ -128,8 +130,14 @@ export class Store {
       return;
     }
     this.#refreshing = true;
+    this.#put.clear();
     try {
-      this.channels.value = await api.channels();
+      const listed = await api.channels();
+      // What was put since the list was asked for is newer than the list.
+      const known = (id: string) => this.channels.value?.find((channel) => channel.id === id);
+      this.channels.value = listed.map((channel) =>
+        this.#put.has(channel.id) ? (known(channel.id) ?? channel) : channel,
+      );
       this.error.value = undefined;
       this.unreachable.value = false;
       this.denied.value = false;
@@ -210,6 +218,7 @@ export class Store {
   }
 
   putChannel(channel: Channel): void {
+    this.#put.add(channel.id);
     const others = (this.channels.value ?? []).filter(({ id }) => id !== channel.id);
     this.channels.value = [...others, channel].sort((a, b) => (a.id < b.id ? -1 : 1));
   }
