@@ -20,7 +20,10 @@ build: web ## the release binaries, target/release/anchornet and anchornet-mixer
 	@$(install) build
 	cargo build --release -p server -p mixer
 
-web: ## the pages, into web/dist
+web: web/dist/index.html ## the pages, into web/dist
+
+# Only when a source is newer: the binary has the pages inside, and would be built again.
+web/dist/index.html: $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*')
 	@$(install) web
 	npm run --silent --prefix web build
 
