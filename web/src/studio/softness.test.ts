@@ -20,6 +20,8 @@ describe("softness", () => {
     expect(text).toContain("14.0 fps instead of 30");
     expect(text).toContain("700 kb/s");
     expect(softness(DEFAULTS, { ...asChosen, limitation: "cpu" }, undefined)).toContain("device");
+    const early = { ...thin, availableBps: 5e6 };
+    expect(softness(DEFAULTS, early, undefined)).toContain("finding out");
   });
 
   it("adds what the server misses", () => {

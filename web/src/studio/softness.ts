@@ -30,16 +30,17 @@ function effect(settings: Settings, stats: PublishStats): string | undefined {
   return parts.length > 0 ? parts.join(" and ") : undefined;
 }
 
-function cause(stats: PublishStats): string | undefined {
+function cause(settings: Settings, stats: PublishStats): string | undefined {
   switch (stats.limitation) {
     case "cpu":
       return "This device cannot encode more in time. A smaller picture or a lower frame rate looks better.";
     case "bandwidth": {
-      const carries =
-        stats.availableBps === undefined
-          ? ""
-          : ` It carries about ${format.bitrate(stats.availableBps)}.`;
-      return `The upload does not carry the chosen bitrate.${carries}`;
+      const carries = stats.availableBps;
+      // The encoder follows the estimate with a delay, at the start above all.
+      if (carries !== undefined && carries > settings.videoKbps * 1_000)
+        return "The browser is still finding out what the upload carries.";
+      const about = carries === undefined ? "" : ` It carries about ${format.bitrate(carries)}.`;
+      return `The upload does not carry the chosen bitrate.${about}`;
     }
     default:
       return undefined;
@@ -52,7 +53,7 @@ export function softness(
   stats: PublishStats,
   ingest: IngestStats | undefined,
 ): string | undefined {
-  const why = cause(stats);
+  const why = cause(settings, stats);
   const seen = effect(settings, stats);
   const sentences: string[] = [];
   if (why)
