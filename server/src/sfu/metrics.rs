@@ -85,6 +85,10 @@ pub fn describe_metrics() {
         "Sender reports that were not believed"
     );
     describe_counter!(
+        "anchornet_sfu_sound_placed_anew_total",
+        "How often the sound of a publisher came too late for seconds and was placed anew"
+    );
+    describe_counter!(
         "anchornet_sfu_send_drops_total",
         "Datagrams that the kernel did not take, for its send buffer was full"
     );
@@ -198,6 +202,11 @@ pub(super) fn media(before: &Totals, now: &Totals) {
             "anchornet_sfu_rejected_sender_reports_total",
             before.rejected_reports,
             now.rejected_reports,
+        ),
+        (
+            "anchornet_sfu_sound_placed_anew_total",
+            before.placed_anew,
+            now.placed_anew,
         ),
         ("anchornet_sfu_freezes_total", before.freezes, now.freezes),
     ];

@@ -11,6 +11,7 @@
 //! - Subscribers never slow the media thread down: what they cannot take is dropped (`egress`).
 //! - What one peer sends costs bounded memory and can end only its own session.
 
+mod activity;
 mod batch;
 mod config;
 mod delivery;

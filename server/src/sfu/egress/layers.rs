@@ -12,14 +12,11 @@
 use std::time::{Duration, Instant};
 
 use super::{Meter, OVERHEAD, gate};
+use crate::sfu::activity::Activity;
 use crate::sfu::packet::Relayed;
 use crate::sfu::sdp::MAX_LAYERS;
 use crate::sfu::types::SessionId;
 
-/// A layer that has been silent for so long is not sent at the moment.
-const SILENCE: Duration = Duration::from_millis(600);
-/// And so many pictures of other layers, each of which may be the same moment.
-const MISSED: u32 = 8;
 /// All layers are waited for, for so long, before the first is chosen.
 const GATHERING: Duration = Duration::from_millis(100);
 /// A layer must have been too large for so long.
@@ -43,20 +40,12 @@ struct Known {
     /// Width and height; zero before the first parameter sets.
     size: (u32, u32),
     meter: Meter,
-    heard: Instant,
-    /// Pictures of other layers that ended since.
-    missed: u32,
+    activity: Activity,
 }
 
 impl Known {
     fn area(&self) -> u64 {
         u64::from(self.size.0) * u64::from(self.size.1)
-    }
-
-    /// It is sent at the moment. Where all are silent, or pictures are few, nothing follows from silence.
-    fn is_active(&self, now: Instant) -> bool {
-        let silent = now.saturating_duration_since(self.heard);
-        silent < SILENCE || self.missed < MISSED
     }
 }
 
@@ -119,16 +108,15 @@ impl Layers {
                 layer,
                 size: (0, 0),
                 meter: Meter::default(),
-                heard: now,
-                missed: 0,
+                activity: Activity::default(),
             });
         }
         let others = self.known.iter_mut().filter(|_| relayed.packet.marker);
         for other in others.filter(|known| known.layer != layer) {
-            other.missed = other.missed.saturating_add(1);
+            other.activity.missed();
         }
         if let Some(known) = self.known.iter_mut().find(|known| known.layer == layer) {
-            (known.heard, known.missed) = (now, 0);
+            known.activity.heard(now);
             known
                 .meter
                 .add(now, relayed.packet.payload.len() + OVERHEAD);
@@ -186,7 +174,11 @@ impl Layers {
 
     /// The largest layer that is sent, asked for, and fits.
     fn best(&self, now: Instant, estimate_bps: Option<f64>) -> Option<u8> {
-        let active = || self.known.iter().filter(|known| known.is_active(now));
+        let active = || {
+            self.known
+                .iter()
+                .filter(|known| known.activity.is_active(now))
+        };
         let fits = |known: &&Known| estimate_bps.is_none_or(|bps| needs(known) <= bps);
         let allowed = active().filter(|known| self.is_allowed(known));
         let best = allowed.filter(fits).max_by_key(|known| known.area());
@@ -216,7 +208,7 @@ impl Layers {
             self.too_large = None;
             return Some(current);
         }
-        if !held.is_active(now) {
+        if !held.activity.is_active(now) {
             return Some(best);
         }
         let has_room = estimate_bps.is_none_or(|bps| needs(other) * MARGIN <= bps);
@@ -309,7 +301,7 @@ impl Layers {
             return 0.0;
         };
         let larger = self.known.iter().filter(|known| {
-            known.is_active(now) && self.is_allowed(known) && known.area() > held.area()
+            known.activity.is_active(now) && self.is_allowed(known) && known.area() > held.area()
         });
         let next = larger.min_by_key(|known| known.area());
         next.map_or(needs(held), |next| needs(next) * MARGIN)

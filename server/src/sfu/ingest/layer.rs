@@ -9,13 +9,10 @@ use media::{Config, Rate, h264};
 
 use super::keyframes::Keyframes;
 use super::stream::Stream;
+use crate::sfu::activity::Activity;
 use crate::sfu::depacketize::h264::Depacketizer;
 use crate::sfu::sdp::Taken;
 use crate::sfu::types::StreamStats;
-
-/// A layer that has been silent for so long, and for so many pictures of other layers, is not sent at the moment.
-const SILENCE: Duration = Duration::from_millis(400);
-const MISSED: u32 = 8;
 
 /// The layer.
 #[derive(Debug)]
@@ -27,10 +24,7 @@ pub(super) struct Layer {
     pub(super) keyframes: Keyframes,
     /// An RTP time and its capture time, of the newest picture.
     pub(super) captured: Option<(u32, i64)>,
-    /// When the newest packet came.
-    pub(super) heard: Option<Instant>,
-    /// Pictures of other layers that came since.
-    pub(super) missed: u32,
+    pub(super) activity: Activity,
     pub(super) freezes: Freezes,
     /// Parameter sets of its newest keyframe.
     pub(super) sizes: Option<Arc<h264::Config>>,
@@ -50,18 +44,10 @@ impl Layer {
             pictures: Depacketizer::new(parameter_sets),
             keyframes: Keyframes::new(interval, spacing),
             captured: None,
-            heard: None,
-            missed: 0,
+            activity: Activity::default(),
             freezes: Freezes::default(),
             sizes: None,
         }
-    }
-
-    /// It is sent at the moment. Where all are silent, or pictures are few, nothing follows from silence.
-    pub(super) fn is_active(&self, now: Instant) -> bool {
-        self.heard.is_some_and(|heard| {
-            now.saturating_duration_since(heard) < SILENCE || self.missed < MISSED
-        })
     }
 
     /// Luma samples of a picture; 0 before the first keyframe.

@@ -153,7 +153,7 @@ impl Ingest {
                     layer.keyframes.begin(now);
                     // Retransmissions and padding look for room, also on layers that are left out.
                     if is_direct && !is_padding {
-                        (layer.heard, layer.missed) = (Some(now), 0);
+                        layer.activity.heard(now);
                     }
                 }
                 self.drain_layer(now, which.layer);
@@ -242,7 +242,7 @@ impl Ingest {
     fn best(&self, now: Instant) -> Option<usize> {
         let active = || {
             let all = self.layers.iter().enumerate();
-            all.filter(|(_, layer)| layer.is_active(now))
+            all.filter(|(_, layer)| layer.activity.is_active(now))
         };
         let is_enough = |(_, layer): &(usize, &Layer)| {
             let height = self.height.map(|height| height - height / ENLARGED);
@@ -342,7 +342,7 @@ impl Ingest {
             if !layer.rid.is_empty() {
                 stats.layers.push(LayerStats {
                     rid: layer.rid.clone(),
-                    active: layer.is_active(now),
+                    active: layer.activity.is_active(now),
                     on_program: is_current,
                     stream,
                 });
@@ -370,6 +370,7 @@ impl Ingest {
             plis: self.plis(),
             malformed: self.malformed,
             rejected_reports: self.ingress.rejected_reports(),
+            placed_anew: self.ingress.placed_anew(),
             ..Totals::default()
         };
         let streams = self.layers.iter().map(|layer| &layer.stream);
@@ -440,7 +441,7 @@ impl Ingest {
         let capture = self.ingress.capture(which, picture.timestamp, arrived);
         for (other, layer) in self.layers.iter_mut().enumerate() {
             if other != index {
-                layer.missed = layer.missed.saturating_add(1);
+                layer.activity.missed();
             }
         }
         if let Some(layer) = self.layers.get_mut(index) {
@@ -590,6 +591,7 @@ pub(crate) struct Totals {
     pub(crate) plis: u64,
     pub(crate) malformed: u64,
     pub(crate) rejected_reports: u64,
+    pub(crate) placed_anew: u64,
     pub(crate) freezes: u64,
 }
 

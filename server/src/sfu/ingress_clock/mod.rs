@@ -5,17 +5,22 @@
 //! before the track's first sender report ("free"):   the windowed minimum of (arrival − RTP time)
 //! after it ("locked"):                               (NTP − RTP time by the newest report) + offset
 //! ```
-//! where `offset`, the sender's NTP to the anchor's clock, is shared by all tracks and itself slewed towards the
-//! windowed minimum of (arrival − NTP). Whatever the network does moves picture and sound together. When a track
-//! locks, the offset is set so that *audio* does not move; video takes the difference.
+//! where `offset`, the sender's NTP to the anchor's clock, is shared by all tracks. Whatever the network does moves
+//! picture and sound together. When a track locks, the offset is set so that *audio* does not move; video takes the
+//! difference. It stands still until it is off by more than [`DEAD_BAND`] from the windowed minimum of (arrival − NTP), of
+//! the audio packets once audio is locked, and is slewed then: equal clocks are heard sample by sample.
+//!
+//! When the sound has come more than [`LATE`] behind its capture times for [`LATE_FOR`], nothing of it would be heard any
+//! more: it is *placed anew* at once. Browsers whose sound stood still while the machine was busy go on later than before by
+//! as much; queues of a thin uplink do the same. Once the path is fast again it is taken back, as far as it was moved.
 //!
 //! Invariants:
 //! - Capture times of a track strictly increase.
-//! - They are slewed, never jumped: per second of media the offset and the bias of a free track move by at most
+//! - They are slewed, not jumped: per second of media the offset and the bias of a free track move by at most
 //!   [`OFFSET_SLEW_PPM`], the bias of locked audio by [`AUDIO_SLEW_PPM`] (0.1 %, what the program's resampler can
 //!   follow), of locked video by [`VIDEO_SLEW_PPM`], or [`VIDEO_CATCH_UP_PPM`] while lips and voice are visibly apart.
-//! - Only a break of the timeline itself jumps (the sender restarts its RTP clock; an error beyond [`BREAK`]), and
-//!   says so. A capture time never lies more than [`MAX_LEAD`] ahead of its arrival: a longer burst is compressed.
+//! - What jumps is sound that is placed anew, and a break of the timeline itself (the sender restarts its RTP clock; an
+//!   error beyond [`BREAK`]), which says so. A capture time never lies more than [`MAX_LEAD`] ahead of its arrival: a longer burst is compressed.
 //! - A sender report that contradicts its predecessor, the other track or the arrival of media is ignored; three that
 //!   agree with each other mean that the sender's clock was set, and start over from arrival times without a jump.
 
@@ -39,6 +44,14 @@ pub(crate) const VIDEO_SLEW_PPM: i64 = 10_000;
 pub(crate) const VIDEO_CATCH_UP_PPM: i64 = 100_000;
 /// An offset of picture to sound that may be seen, in nanoseconds.
 const LIP_SYNC: i64 = 20_000_000;
+/// The offset stands still while the minimum is this close, in nanoseconds.
+pub(crate) const DEAD_BAND: i64 = 20_000_000;
+/// Slewing ends when it is this close.
+const REACHED: i64 = 2_000_000;
+/// What comes later than this behind its capture time is not heard: half of what the program waits by default.
+pub(crate) const LATE: i64 = 150_000_000;
+/// For how long everything must have come so late.
+pub(crate) const LATE_FOR: i64 = 3 * SECOND;
 /// An error that slewing cannot repair in reasonable time, in nanoseconds.
 pub(crate) const BREAK: i64 = SECOND;
 /// How far a capture time may lie ahead of its arrival. Senders that begin with a burst of what they have gathered are
@@ -63,11 +76,14 @@ pub(crate) struct IngressClock {
     /// Sender NTP to the anchor's clock; none before the first lock.
     offset: Option<i64>,
     minimum: WindowedMinimum,
+    /// The offset is on its way to the minimum.
+    slewing: bool,
     /// Newest NTP time that has slewed the offset.
     slewed_to: i64,
     /// NTP times are kept relative to the first report.
     ntp_epoch: Option<u64>,
     rejected_reports: u64,
+    placed_anew: u64,
 }
 
 impl IngressClock {
@@ -79,17 +95,33 @@ impl IngressClock {
             audio: Track::new(audio_hz, AUDIO_SLEW_PPM, AUDIO_SLEW_PPM),
             offset: None,
             minimum: WindowedMinimum::default(),
+            slewing: false,
             slewed_to: i64::MIN,
             ntp_epoch: None,
             rejected_reports: 0,
+            placed_anew: 0,
         }
     }
 
     /// A packet came by the direct way (not as a retransmission) at `arrived` on the anchor's clock.
     pub(crate) fn handle_packet(&mut self, which: impl Into<Which>, timestamp: u32, arrived: i64) {
-        let track = self.track_mut(which.into());
-        track.handle_packet(timestamp, arrived);
-        if let Some(ntp) = track.ntp_of(timestamp) {
+        let which = which.into();
+        self.track_mut(which).handle_packet(timestamp, arrived);
+        if which.media == Media::Audio
+            && let Some(by) = self.audio.place_anew(timestamp, arrived)
+        {
+            self.placed_anew += 1;
+            // Pictures come after the sound; on the way back they jump too, or viewers would wait for them.
+            for track in self.video.iter_mut().filter(|_| by < 0) {
+                track.move_by(by);
+            }
+            self.unlock();
+            return;
+        }
+        let track = self.track(which);
+        if let Some(ntp) = track.ntp_of(timestamp)
+            && (which.media == Media::Audio || !self.audio.is_locked())
+        {
             self.minimum.add(arrived, arrived.saturating_sub(ntp));
         }
     }
@@ -150,6 +182,11 @@ impl IngressClock {
         self.rejected_reports
     }
 
+    /// How often the sound was placed anew because all of it came too late, and back.
+    pub(crate) fn placed_anew(&self) -> u64 {
+        self.placed_anew
+    }
+
     /// The track is mapped by sender reports.
     #[cfg(test)]
     pub(crate) fn is_locked(&self, media: Media) -> bool {
@@ -160,11 +197,13 @@ impl IngressClock {
         let (Some(offset), Some(target)) = (self.offset, self.minimum.get()) else {
             return;
         };
-        if target.saturating_sub(offset).saturating_abs() > BREAK {
+        let error = target.saturating_sub(offset).saturating_abs();
+        if error > BREAK {
             self.unlock();
             return;
         }
-        if self.slewed_to != i64::MIN {
+        self.slewing = error > DEAD_BAND || self.slewing && error > REACHED;
+        if self.slewing && self.slewed_to != i64::MIN {
             let progress = ntp.saturating_sub(self.slewed_to);
             self.offset = Some(slew(offset, target, progress, OFFSET_SLEW_PPM));
         }
@@ -184,6 +223,10 @@ impl IngressClock {
         if self.offset.is_none() || keep == which && is_first {
             self.offset = self.track(keep).offset_without_error();
         }
+        if which.media == Media::Audio {
+            // The picture's way is another: its packets would pull the sound along.
+            self.minimum = WindowedMinimum::default();
+        }
     }
 
     /// Back to arrival times for all tracks; their biases stay, so nothing moves.
@@ -194,6 +237,7 @@ impl IngressClock {
         self.audio.unlock();
         self.offset = None;
         self.minimum = WindowedMinimum::default();
+        self.slewing = false;
         self.slewed_to = i64::MIN;
     }
 

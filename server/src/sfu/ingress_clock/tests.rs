@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::{
-    AUDIO_SLEW_PPM, IngressClock, MAX_LEAD, Media, OFFSET_SLEW_PPM, SECOND, VIDEO_CATCH_UP_PPM,
+    AUDIO_SLEW_PPM, DEAD_BAND, IngressClock, LATE, LATE_FOR, MAX_LEAD, Media, OFFSET_SLEW_PPM,
+    SECOND, VIDEO_CATCH_UP_PPM,
 };
 
 const MS: i64 = 1_000_000;
@@ -351,6 +352,110 @@ fn a_stall_of_the_network_does_not_move_capture_times() {
         let capture = clock.capture(Media::Audio, timestamp, arrived);
         assert!(!capture.broken && (capture.nanos - at - 25 * MS).abs() < MS);
     }
+}
+
+/// Sound and pictures of a sender, `late(media, at)` later than usual, with reports; RTP times of sound may be behind.
+fn run_late(
+    clock: &mut IngressClock,
+    seconds: i64,
+    late: impl Fn(Media, i64) -> i64,
+    behind: impl Fn(i64) -> i64,
+) -> Vec<(Seen, i64)> {
+    let sender = Sender::plain();
+    let mut seen = Vec::new();
+    for step in 1..seconds * 50 {
+        let at = step * 20 * MS;
+        for media in [Media::Video, Media::Audio] {
+            let held = match media {
+                Media::Video => 0,
+                Media::Audio => behind(at),
+            };
+            let timestamp = sender.rtp(media, at - held);
+            let arrived = at + 40 * MS + late(media, at);
+            if step % 50 == 0 {
+                clock.handle_sender_report(media, sender.ntp(at), timestamp, arrived);
+            }
+            clock.handle_packet(media, timestamp, arrived);
+            let capture = clock.capture(media, timestamp, arrived);
+            let (nanos, broken) = (capture.nanos, capture.broken);
+            let unit = Seen {
+                media,
+                at,
+                nanos,
+                broken,
+            };
+            seen.push((unit, arrived));
+        }
+    }
+    seen
+}
+
+#[test]
+fn sound_that_stood_still_at_its_source_is_heard_again() {
+    // A browser's sound stops for 700 ms while the machine is busy, and goes on where it was: later by as much from then on.
+    let mut clock = clock();
+    let stalls = 10 * SECOND;
+    let behind = |at| if at > stalls { 700 * MS } else { 0 };
+    let seen = run_late(&mut clock, 40, |_, _| 0, behind);
+    assert_eq!(clock.placed_anew(), 1);
+    for (unit, arrived) in &seen {
+        let late = arrived - unit.nanos;
+        let is_judged = unit.at > stalls + LATE_FOR + 100 * MS;
+        assert!(!is_judged || late <= LATE, "{unit:?} is {late} late");
+    }
+    // And lips fit it again: what is captured now has one time on both tracks.
+    let tail: Vec<Seen> = seen.iter().map(|(unit, _)| *unit).collect();
+    assert!(lip_sync_error(&tail) < MS);
+}
+
+#[test]
+fn what_a_queue_took_is_given_back_when_it_is_gone() {
+    let mut clock = clock();
+    let queue = |_, at| {
+        if (10 * SECOND..20 * SECOND).contains(&at) {
+            600 * MS
+        } else {
+            0
+        }
+    };
+    let seen = run_late(&mut clock, 40, queue, |_| 0);
+    for (unit, arrived) in &seen {
+        let since_full = unit.at - 10 * SECOND;
+        let is_full = since_full > LATE_FOR + 600 * MS && unit.at < 20 * SECOND;
+        let is_over = unit.at > 20 * SECOND + LATE_FOR + 700 * MS;
+        let late = arrived - unit.nanos;
+        let is_sound = unit.media == Media::Audio;
+        assert!(
+            !(is_full && is_sound) || late <= LATE,
+            "{unit:?} is {late} late"
+        );
+        let is_back = (unit.nanos - unit.at - 40 * MS).abs() <= DEAD_BAND;
+        assert!(
+            !is_over || is_back,
+            "{unit:?} is still where the queue put it"
+        );
+    }
+    let units: Vec<Seen> = seen.iter().map(|(unit, _)| *unit).collect();
+    assert_strictly_increasing(&units);
+}
+
+#[test]
+fn equal_clocks_leave_the_sound_alone() {
+    // Pictures travel faster than sound, and both jitter: no sample is bent for it.
+    let mut clock = clock();
+    let sender = Sender {
+        video_encode: 5 * MS,
+        audio_encode: 40 * MS,
+        jitter: 15 * MS,
+        ..Sender::plain()
+    };
+    let noise: Vec<i64> = (0..97).map(|i| (i * 37) % 101).collect();
+    let seen = run(&mut clock, &sender, 60, &noise);
+    let audio = seen.iter().filter(|unit| unit.media == Media::Audio);
+    let biases: Vec<i64> = audio.map(|unit| unit.nanos - unit.at).collect();
+    let (least, most) = (biases.iter().min(), biases.iter().max());
+    let moved = most.expect("some") - least.expect("some");
+    assert!(moved < MS / 10, "the sound was moved by {moved} ns");
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use media::time::unwrap_u32;
 
 use super::minimum::WindowedMinimum;
-use super::{BREAK, Capture, LIP_SYNC, MAX_LEAD, OFFSET_SLEW_PPM, SECOND, slew};
+use super::{
+    BREAK, Capture, DEAD_BAND, LATE, LATE_FOR, LIP_SYNC, MAX_LEAD, OFFSET_SLEW_PPM, REACHED,
+    SECOND, slew,
+};
 
 /// How far a report may be from what its predecessor predicts: a fixed part and a part per elapsed time.
 const REPORT_TOLERANCE: i64 = 100_000_000;
@@ -74,6 +77,15 @@ impl Report {
     }
 }
 
+/// Everything has come on one side of its capture time for a while.
+#[derive(Clone, Copy, Debug)]
+struct Astray {
+    is_late: bool,
+    since: i64,
+    /// The bias with which the earliest of it would have been in time.
+    least: i64,
+}
+
 /// A track of one sender.
 #[derive(Debug)]
 pub(super) struct Track {
@@ -92,6 +104,11 @@ pub(super) struct Track {
     last: Option<(i64, i64)>,
     /// Capture time of the last unit.
     last_capture: Option<i64>,
+    /// While free: the bias is on its way to the minimum.
+    slewing: bool,
+    astray: Option<Astray>,
+    /// By how much it was placed later because all of it came late.
+    moved: i64,
 }
 
 impl Track {
@@ -107,6 +124,9 @@ impl Track {
             bias: None,
             last: None,
             last_capture: None,
+            slewing: false,
+            astray: None,
+            moved: 0,
         }
     }
 
@@ -119,6 +139,44 @@ impl Track {
         self.newest = Some(self.newest.map_or(ticks, |newest| newest.max(ticks)));
         let media = self.nanos(ticks);
         self.minimum.add(arrived, arrived.saturating_sub(media));
+    }
+
+    /// Notes how late a packet is; when all have been for long, sets the bias so that they are in time, and says by how much
+    /// capture times are later than before.
+    pub(super) fn place_anew(&mut self, timestamp: u32, arrived: i64) -> Option<i64> {
+        let media = self.nanos(self.unwrap(timestamp));
+        let needed = arrived.saturating_sub(media);
+        let bias = self.bias?;
+        let late = needed.saturating_sub(bias);
+        let is_late = late > LATE;
+        // A lead that the sender began with stays; only what was taken is given back.
+        if !is_late && (late >= -LATE || self.moved == 0) {
+            self.astray = None;
+            return None;
+        }
+        let held = self.astray.filter(|held| held.is_late == is_late);
+        let mut astray = held.unwrap_or(Astray {
+            is_late,
+            since: arrived,
+            least: needed,
+        });
+        astray.least = astray.least.min(needed);
+        self.astray = Some(astray);
+        if arrived.saturating_sub(astray.since) < LATE_FOR {
+            return None;
+        }
+        let by = astray.least.saturating_sub(bias).max(-self.moved);
+        self.moved = self.moved.saturating_add(by);
+        self.astray = None;
+        self.move_by(by);
+        self.minimum.add(arrived, bias.saturating_add(by));
+        Some(by)
+    }
+
+    /// Capture times are later by this from now on, whatever was seen before.
+    pub(super) fn move_by(&mut self, by: i64) {
+        self.bias = self.bias.map(|bias| bias.saturating_add(by));
+        self.minimum = WindowedMinimum::default();
     }
 
     /// The sender's NTP time (relative to the first report) of an RTP time; none while free.
@@ -194,6 +252,9 @@ impl Track {
         self.minimum = WindowedMinimum::default();
         self.bias = None;
         self.last = None;
+        self.slewing = false;
+        self.astray = None;
+        self.moved = 0;
     }
 
     pub(super) fn capture(&mut self, timestamp: u32, arrived: i64, offset: Option<i64>) -> Capture {
@@ -209,10 +270,13 @@ impl Track {
         let progress = self
             .last
             .map_or(0, |(previous, _)| media.saturating_sub(previous));
-        // While free, both tracks follow their minimum at one speed, so that they keep their distance.
+        // While free, both tracks follow their minimum at one speed.
         let off = self.bias.map_or(0, |bias| target.saturating_sub(bias));
-        let ppm = match (self.report, off.saturating_abs() > LIP_SYNC) {
-            (None, _) => OFFSET_SLEW_PPM,
+        let off = off.saturating_abs();
+        self.slewing = off > DEAD_BAND || self.slewing && off > REACHED;
+        let ppm = match (self.report, off > LIP_SYNC) {
+            (None, _) if self.slewing => OFFSET_SLEW_PPM,
+            (None, _) => 0,
             (Some(_), false) => self.slew_ppm,
             (Some(_), true) => self.catch_up_ppm,
         };
