@@ -14,6 +14,8 @@ use crate::sfu::h264_payloads;
 
 /// The largest single box accepted, in bytes: a fragment of a few seconds.
 const MAX_BOX_BYTES: usize = 256 << 20;
+/// What containers that count in milliseconds may have rounded away, in samples at 48 kHz.
+const ROUNDING_SAMPLES: u64 = 96;
 const MOOV: FourCC = FourCC::new(b"moov");
 const MOOF: FourCC = FourCC::new(b"moof");
 const MDAT: FourCC = FourCC::new(b"mdat");
@@ -47,6 +49,8 @@ pub(super) struct Reader {
     /// Units not yet given out, because another track may still bring earlier ones.
     pending: Vec<Unit>,
     reordered: bool,
+    /// Where the newest packet of sound ends.
+    sound_end: Option<u64>,
 }
 
 impl Reader {
@@ -265,17 +269,28 @@ impl Reader {
                     payloads: h264_payloads(&data, config)?,
                 }
             }
-            Kind::Audio => Unit {
-                kind: Kind::Audio,
-                ticks: scale(time, AUDIO_RATE)?,
-                duration: u64::from(opus::duration_samples(&data)?),
-                keyframe: true,
-                payloads: vec![data],
-            },
+            Kind::Audio => {
+                let duration = u64::from(opus::duration_samples(&data)?);
+                let ticks = behind(self.sound_end, scale(time, AUDIO_RATE)?);
+                self.sound_end = Some(ticks.saturating_add(duration));
+                Unit {
+                    kind: Kind::Audio,
+                    ticks,
+                    duration,
+                    keyframe: true,
+                    payloads: vec![data],
+                }
+            }
         };
         self.pending.push(unit);
         Ok(())
     }
+}
+
+/// Where sound begins that a container puts at `ticks`: exactly behind the sound before it, when that is what it means.
+fn behind(end: Option<u64>, ticks: u64) -> u64 {
+    end.filter(|end| end.abs_diff(ticks) <= ROUNDING_SAMPLES)
+        .unwrap_or(ticks)
 }
 
 /// Decodes the body of a box.
@@ -329,6 +344,19 @@ mod tests {
                 .map(|unit| unit.ticks)
                 .eq((0..8).map(|n| n * 90_000))
         );
+    }
+
+    #[test]
+    fn sound_in_rounded_milliseconds_lies_on_its_samples_again() {
+        // Matroska puts packets of 20 ms, the first half a millisecond early, at 0, 21, 41, …; a real hole stays.
+        let said_ms = [0, 21, 41, 61, 300, 321];
+        let mut end = None;
+        let ticks = said_ms.map(|ms| {
+            let at = behind(end, ms * 48);
+            end = Some(at + 960);
+            at
+        });
+        assert_eq!(ticks, [0, 960, 1_920, 2_880, 14_400, 15_360]);
     }
 
     #[test]
