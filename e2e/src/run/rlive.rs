@@ -1,21 +1,14 @@
 //! Relays, schedulers and players as processes, and paths between them that lose datagrams.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
-use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
-use tokio::net::UdpSocket;
-use tokio::task::{JoinHandle, JoinSet};
 
 use super::anchor::Anchor;
 use super::process::Process;
+use super::relay::{self as network, Link};
 use super::{ports, tools};
 
 /// A relay of an anchor's origin.
@@ -23,52 +16,48 @@ use super::{ports, tools};
 pub struct Relay {
     /// Its process.
     pub process: Process,
-    /// Where players reach it: the path in front of it, if it has one.
+    /// Where players reach it: at the path in front of it.
     pub address: SocketAddr,
-    path: LossyPath,
+    path: network::Relay,
 }
 
 impl Relay {
-    /// Starts a relay behind a path that loses a share of all datagrams, each way, by this seed.
+    /// Starts relays, each behind a path of its own that loses so many of a hundred datagrams each way. Those that have a
+    /// scheduler tell it about themselves instead of the origin.
     ///
     /// # Errors
     /// When there is no port, or the binary has not been built.
-    pub async fn start(anchor: &Anchor, loss: f64, seed: u64) -> anyhow::Result<Self> {
-        Self::start_with(anchor, loss, seed, &[]).await
+    pub fn start(
+        anchor: &Anchor,
+        scheduler: Option<&Scheduler>,
+        count: u64,
+        loss_percent: u16,
+    ) -> anyhow::Result<Vec<Self>> {
+        let start = |seed| Self::start_one(anchor, scheduler, loss_percent, seed);
+        (0..count).map(start).collect()
     }
 
-    /// Starts a relay that tells a scheduler about itself instead of the origin.
-    ///
-    /// # Errors
-    /// When there is no port, or the binary has not been built.
-    pub async fn scheduled(
+    fn start_one(
         anchor: &Anchor,
-        scheduler: &Scheduler,
-        loss: f64,
+        scheduler: Option<&Scheduler>,
+        loss_percent: u16,
         seed: u64,
-    ) -> anyhow::Result<Self> {
-        let scheduler = scheduler.address.to_string();
-        Self::start_with(anchor, loss, seed, &["--scheduler", &scheduler]).await
-    }
-
-    async fn start_with(
-        anchor: &Anchor,
-        loss: f64,
-        seed: u64,
-        arguments: &[&str],
     ) -> anyhow::Result<Self> {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()?));
-        let path = LossyPath::to(listen, loss, seed).await?;
+        let path = network::Relay::in_front_of(listen, seed)?;
+        path.set(Link::of(0, loss_percent), Link::of(0, loss_percent));
         let mut command = Command::new(tools::anchornet()?);
         command
             .args(["relay", "--origin", &anchor.url("")])
             .args(["--listen", &listen.to_string()])
-            .args(["--advertise", &path.address.to_string()])
-            .args(arguments)
+            .args(["--advertise", &path.address().to_string()])
             .env_remove("RUST_LOG");
+        if let Some(scheduler) = scheduler {
+            command.args(["--scheduler", &scheduler.address.to_string()]);
+        }
         Ok(Self {
             process: Process::start("relay", &mut command)?,
-            address: path.address,
+            address: path.address(),
             path,
         })
     }
@@ -76,7 +65,7 @@ impl Relay {
     /// Datagrams that its path has lost.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.path.lost.load(Ordering::Relaxed)
+        self.path.lost()
     }
 }
 
@@ -157,95 +146,4 @@ impl Player {
         let newest = lines.iter().rev().find(|line| line.starts_with('{'));
         Ok(serde_json::from_str(newest.context("no statistics yet")?)?)
     }
-}
-
-/// A path for datagrams in front of a server: what comes to it goes on to the server and back, or is lost.
-#[derive(Debug)]
-struct LossyPath {
-    address: SocketAddr,
-    lost: Arc<AtomicU64>,
-    task: JoinHandle<()>,
-}
-
-impl LossyPath {
-    async fn to(server: SocketAddr, loss: f64, seed: u64) -> anyhow::Result<Self> {
-        let front = Arc::new(bind().await?);
-        let lost = Arc::<AtomicU64>::default();
-        let address = front.local_addr()?;
-        let task = tokio::spawn(forward(front, server, Fate::new(loss, seed, &lost)));
-        Ok(Self {
-            address,
-            lost,
-            task,
-        })
-    }
-}
-
-impl Drop for LossyPath {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// Which datagrams are lost.
-struct Fate {
-    loss: f64,
-    random: StdRng,
-    lost: Arc<AtomicU64>,
-}
-
-impl Fate {
-    fn new(loss: f64, seed: u64, lost: &Arc<AtomicU64>) -> Self {
-        Self {
-            loss,
-            random: StdRng::seed_from_u64(seed),
-            lost: Arc::clone(lost),
-        }
-    }
-
-    fn spares(&mut self) -> bool {
-        let spared = !self.random.random_bool(self.loss);
-        self.lost.fetch_add(u64::from(!spared), Ordering::Relaxed);
-        spared
-    }
-}
-
-async fn forward(front: Arc<UdpSocket>, server: SocketAddr, mut fate: Fate) {
-    let mut behind = HashMap::<SocketAddr, Arc<UdpSocket>>::new();
-    let mut backs = JoinSet::new();
-    let mut buffer = vec![0; 2_048];
-    while let Ok((length, from)) = front.recv_from(&mut buffer).await {
-        let socket = match behind.entry(from) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let Ok(socket) = bind().await.map(Arc::new) else {
-                    return;
-                };
-                let fate = Fate::new(fate.loss, fate.random.random(), &fate.lost);
-                backs.spawn(back(Arc::clone(&socket), Arc::clone(&front), from, fate));
-                new.insert(socket)
-            }
-        };
-        if fate.spares() {
-            let _ = socket.send_to(&buffer[..length], server).await;
-        }
-    }
-}
-
-async fn back(socket: Arc<UdpSocket>, front: Arc<UdpSocket>, to: SocketAddr, mut fate: Fate) {
-    let mut buffer = vec![0; 2_048];
-    loop {
-        // A server that has been killed answers by ICMP: an error here, and nothing more to hear.
-        let Ok((length, _)) = socket.recv_from(&mut buffer).await else {
-            continue;
-        };
-        if fate.spares() {
-            let _ = front.send_to(&buffer[..length], to).await;
-        }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the shell of the tests")]
-async fn bind() -> std::io::Result<UdpSocket> {
-    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await
 }

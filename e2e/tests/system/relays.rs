@@ -65,6 +65,13 @@ async fn play(anchor: &Anchor) -> anyhow::Result<(Player, FlvViewer)> {
     Ok((player, watched))
 }
 
+/// Waits until so many pictures have come on top of those that are there.
+async fn more_pictures(watched: &FlvViewer, count: usize) -> anyhow::Result<()> {
+    let pictures = |tag: &&Tag| tag.kind == TagKind::Video;
+    let there = watched.tags().iter().filter(pictures).count();
+    watched.wait_for_pictures(there + count, SOON).await
+}
+
 /// How many substreams come from a relay.
 fn relayed(stats: &Value) -> usize {
     let substreams = stats["substreams"].as_array();
@@ -99,15 +106,12 @@ async fn all_relayed(player: &Player, but: Option<&Relay>) -> anyhow::Result<Val
 async fn a_stream_by_relays_is_the_stream_of_the_origin() -> anyhow::Result<()> {
     let anchor = Anchor::start().await?;
     let (_host, origin) = live(&anchor).await?;
-    let mut relays = Vec::new();
-    for seed in 0..4 {
-        relays.push(Relay::start(&anchor, 0.02, seed).await?);
-    }
+    let mut relays = Relay::start(&anchor, None, 4, 2)?;
     let (player, watched) = play(&anchor).await?;
     let outcome = async {
         all_relayed(&player, None).await?;
-        let before = watched.tags().len();
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        let before = media(&watched).len();
+        more_pictures(&watched, 120).await?;
 
         let user = player.stats()?["substreams"][0]["relay"].clone();
         let victim = relays
@@ -116,7 +120,7 @@ async fn a_stream_by_relays_is_the_stream_of_the_origin() -> anyhow::Result<()> 
             .context("nobody relays the first substream")?;
         relays[victim].process.kill().await?;
         all_relayed(&player, Some(&relays[victim])).await?;
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        more_pictures(&watched, 90).await?;
 
         let stats = player.stats()?;
         let compared = compare(&media(&watched), &media(&origin))?;
@@ -168,10 +172,7 @@ async fn a_scheduler_recommends_relays_and_loses_nothing_when_it_restarts() -> a
     let url = format!("scheduler_url = \"{}\"", scheduler.url(""));
     let anchor = Anchor::start_with(Options::default().set("origin.substreams", url)).await?;
     let (_host, origin) = live(&anchor).await?;
-    let mut relays = Vec::new();
-    for seed in 10..14 {
-        relays.push(Relay::scheduled(&anchor, &scheduler, 0.01, seed).await?);
-    }
+    let mut relays = Relay::start(&anchor, Some(&scheduler), 4, 1)?;
     knows(&scheduler, 4).await?;
     let meta: Value = reqwest::get(anchor.url("/live/demo/meta"))
         .await?
@@ -249,14 +250,11 @@ async fn a_scheduler_recommends_relays_and_loses_nothing_when_it_restarts() -> a
 async fn relays_that_freeze_are_bridged_by_the_origin() -> anyhow::Result<()> {
     let anchor = Anchor::start().await?;
     let (_host, origin) = live(&anchor).await?;
-    let mut relays = Vec::new();
-    for seed in 0..4 {
-        relays.push(Relay::start(&anchor, 0.0, seed).await?);
-    }
+    let relays = Relay::start(&anchor, None, 4, 0)?;
     let (player, watched) = play(&anchor).await?;
     all_relayed(&player, None).await?;
     // The feed from the origin is given back.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    more_pictures(&watched, 60).await?;
     let all = |signal| relays.iter().try_for_each(|r| r.process.signal(signal));
     all(Signal::STOP)?;
     tokio::time::sleep(Duration::from_millis(1_000)).await;

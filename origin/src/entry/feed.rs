@@ -3,6 +3,7 @@
 //! Frames leave as they come, not in batches: a relay sends them on at once. A reader that has fallen out of the history
 //! is ended; it comes back with the last frame it has.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
@@ -19,8 +20,6 @@ use crate::{clock, metrics};
 
 /// How long a feed waits for the first keyframe of a stream.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it looks.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// A reader of feeds as the stream's entry knows it.
 pub(super) struct FeedSlot {
@@ -70,11 +69,62 @@ impl Entry {
     }
 }
 
-/// A feed's place in a stream; dropping it is leaving.
-pub(crate) struct FeedReader {
+/// A place among the readers of a stream; dropping it is leaving.
+struct Place {
     hub: Arc<Hub>,
     entry: Arc<Entry>,
     id: u64,
+}
+
+impl Place {
+    fn take(hub: &Arc<Hub>, entry: Arc<Entry>, cut: CancellationToken) -> Result<Self, Closed> {
+        let before = hub.viewers.fetch_add(1, Ordering::Relaxed);
+        if before >= hub.config.max_viewers {
+            hub.viewers.fetch_sub(1, Ordering::Relaxed);
+            return Err(Closed::Full("viewers"));
+        }
+        let id = hub.next_id();
+        let slot = FeedSlot {
+            waker: None,
+            cut,
+            asked: clock::now(),
+        };
+        lock(&entry.inner).feeds.insert(id, slot);
+        ::metrics::gauge!(metrics::VIEWERS, "protocol" => "substreams").increment(1.0);
+        let hub = Arc::clone(hub);
+        Ok(Self { hub, entry, id })
+    }
+
+    /// Where the feed begins; waits for the first keyframe when that is where it begins.
+    fn poll_open(
+        &self,
+        context: &Context<'_>,
+        from: From,
+        mask: u64,
+    ) -> Poll<Option<(Bytes, FeedCursor)>> {
+        let mut inner = lock(&self.entry.inner);
+        let opened = inner.stream.frames().open(from, mask);
+        if opened.is_some() || inner.ended || from != From::Gop {
+            return Poll::Ready(opened);
+        }
+        if let Some(slot) = inner.feeds.get_mut(&self.id) {
+            slot.waker = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.entry.inner).feeds.remove(&self.id);
+        self.hub.viewers.fetch_sub(1, Ordering::Relaxed);
+        ::metrics::gauge!(metrics::VIEWERS, "protocol" => "substreams").decrement(1.0);
+    }
+}
+
+/// A feed of a stream.
+pub(crate) struct FeedReader {
+    place: Place,
     cursor: FeedCursor,
     /// The first record, until it is sent.
     start: Option<Bytes>,
@@ -89,38 +139,12 @@ impl FeedReader {
         mask: u64,
         cut: CancellationToken,
     ) -> Result<Self, Closed> {
-        let patience = clock::now() + PATIENCE;
-        let (start, cursor) = loop {
-            let opened = {
-                let inner = lock(&entry.inner);
-                let opened = inner.stream.frames().open(from, mask);
-                opened.ok_or(inner.ended)
-            };
-            match opened {
-                Ok(opened) => break opened,
-                Err(false) if from == From::Gop && clock::now() < patience => {
-                    tokio::time::sleep(LOOK).await;
-                }
-                Err(_) => return Err(Closed::Unknown),
-            }
-        };
-        let before = hub.viewers.fetch_add(1, Ordering::Relaxed);
-        if before >= hub.config.max_viewers {
-            hub.viewers.fetch_sub(1, Ordering::Relaxed);
-            return Err(Closed::Full("viewers"));
-        }
-        let id = hub.next_id();
-        let slot = FeedSlot {
-            waker: None,
-            cut,
-            asked: clock::now(),
-        };
-        lock(&entry.inner).feeds.insert(id, slot);
-        ::metrics::gauge!(metrics::VIEWERS, "protocol" => "substreams").increment(1.0);
+        let place = Place::take(hub, entry, cut)?;
+        let opened = poll_fn(|context| place.poll_open(context, from, mask));
+        let opened = tokio::time::timeout(PATIENCE, opened).await;
+        let (start, cursor) = opened.ok().flatten().ok_or(Closed::Unknown)?;
         Ok(Self {
-            hub: Arc::clone(hub),
-            entry,
-            id,
+            place,
             cursor,
             start: Some(start),
         })
@@ -129,13 +153,13 @@ impl FeedReader {
     /// The next bytes of the feed; `None` when the stream has ended, or the reader has fallen behind.
     pub(crate) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(start) = self.start.take() {
-            self.entry.count_out(&start);
+            self.place.entry.count_out(&start);
             return Poll::Ready(Some(start));
         }
-        let mut guard = lock(&self.entry.inner);
+        let mut guard = lock(&self.place.entry.inner);
         let inner = &mut *guard;
         let read = inner.stream.frames().read(&mut self.cursor);
-        let slot = inner.feeds.get_mut(&self.id);
+        let slot = inner.feeds.get_mut(&self.place.id);
         let waker = match &read {
             FeedRead::Pending => Some(context.waker().clone()),
             FeedRead::Data(_) | FeedRead::Behind => None,
@@ -147,19 +171,11 @@ impl FeedReader {
         match read {
             FeedRead::Data(bytes) => {
                 drop(guard);
-                self.entry.count_out(&bytes);
+                self.place.entry.count_out(&bytes);
                 Poll::Ready(Some(bytes))
             }
             FeedRead::Pending if !inner.ended => Poll::Pending,
             FeedRead::Pending | FeedRead::Behind => Poll::Ready(None),
         }
-    }
-}
-
-impl Drop for FeedReader {
-    fn drop(&mut self) {
-        lock(&self.entry.inner).feeds.remove(&self.id);
-        self.hub.viewers.fetch_sub(1, Ordering::Relaxed);
-        ::metrics::gauge!(metrics::VIEWERS, "protocol" => "substreams").decrement(1.0);
     }
 }

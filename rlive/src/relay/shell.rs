@@ -10,8 +10,8 @@ use media::ticket::{Key, Pass};
 use reqwest::{Client, RequestBuilder};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
 use super::pulse::{Identity, Pulse};
@@ -21,16 +21,12 @@ use crate::{clock, http};
 
 /// How often the relay reports to the origin.
 const REPORT: Duration = Duration::from_secs(2);
-/// How often it is seen to whether a heartbeat is due.
-const LOOK: Duration = Duration::from_millis(500);
 /// How long a pass is good.
 const PASS_LIFE_S: u32 = 60;
 /// Records on their way from feeds; beyond it a feed waits, and TCP with it.
 const QUEUE: usize = 1_024;
 /// What the kernel keeps for the socket, each way.
 const SOCKET_BYTES: usize = 4 << 20;
-/// How long players are told of the end before the socket closes.
-const FAREWELL: Duration = Duration::from_millis(50);
 
 /// How to run a relay.
 #[derive(Clone, Debug)]
@@ -90,7 +86,6 @@ pub async fn run(options: Options, stop: CancellationToken) -> std::io::Result<(
         pulse: Pulse::new(clock::now(), identity),
         scheduler: options.scheduler,
     };
-    let mut look = tokio::time::interval(LOOK);
     let mut buffer = vec![0; 2_048];
     let mut report = tokio::time::interval(REPORT);
     report.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -108,16 +103,15 @@ pub async fn run(options: Options, stop: CancellationToken) -> std::io::Result<(
             Some((name, record)) = records.recv() => shell.take(&name, record),
             () = tokio::time::sleep_until(timeout.into()) => {}
             _ = report.tick(), if shell.scheduler.is_none() => shell.report(address),
-            _ = look.tick(), if shell.scheduler.is_some() => shell.beat().await,
             () = stop.cancelled() => break,
         }
         shell.relay.handle_timeout(clock::now());
         shell.drain().await;
+        shell.beat().await;
     }
     shell.relay.handle(clock::now(), Input::Leave);
     shell.drain().await;
     shell.beat().await;
-    tokio::time::sleep(FAREWELL).await;
     info!(counters = ?shell.relay.counters, "relay ends");
     Ok(())
 }
@@ -172,18 +166,9 @@ struct Shell {
     socket: UdpSocket,
     origin: Arc<Origin>,
     feeds: mpsc::Sender<Event>,
-    open: HashMap<FeedName, Task>,
+    open: HashMap<FeedName, AbortOnDropHandle<()>>,
     pulse: Pulse,
     scheduler: Option<SocketAddr>,
-}
-
-/// Ends with its handle.
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Shell {
@@ -219,7 +204,7 @@ impl Shell {
             }
             let _ = feeds.send((name, None)).await;
         });
-        self.open.insert(key, Task(task));
+        self.open.insert(key, AbortOnDropHandle::new(task));
     }
 
     /// Tells the scheduler how the relay is, when that is due.

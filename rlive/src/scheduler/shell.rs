@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::Instant;
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -18,6 +18,7 @@ use media::ticket::{self, Key, Ticket};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
 use super::{Config, Counters, MAX_COUNT, Recommended, Request, Scheduler};
@@ -30,8 +31,6 @@ const TICKET_LIFETIME_S: u32 = 60;
 const MAX_QUESTION_BYTES: usize = 4 << 10;
 /// What the kernel keeps of heartbeats that have come.
 const SOCKET_BYTES: usize = 8 << 20;
-/// Silent relays are looked for this often.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// How to run a scheduler.
 #[derive(Clone)]
@@ -128,12 +127,11 @@ pub async fn run(options: Options, stop: CancellationToken) -> std::io::Result<(
         .layer(DefaultBodyLimit::max(MAX_QUESTION_BYTES))
         .with_state(Arc::clone(&shared))
         .into_make_service_with_connect_info::<SocketAddr>();
-    let serving =
-        axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let serving = tokio::spawn(serving.into_future());
+    let _serving =
+        AbortOnDropHandle::new(tokio::spawn(axum::serve(listener, router).into_future()));
     let mut buffer = vec![0; 2_048];
-    let mut look = tokio::time::interval(LOOK);
     loop {
+        let timeout = shared.lock().poll_timeout();
         tokio::select! {
             received = socket.recv_from(&mut buffer) => {
                 if let Ok((length, _)) = received {
@@ -141,12 +139,17 @@ pub async fn run(options: Options, stop: CancellationToken) -> std::io::Result<(
                     shared.lock().handle(clock::now(), clock::wall_s(), bytes);
                 }
             }
-            _ = look.tick() => shared.lock().handle_timeout(clock::now()),
-            () = stop.cancelled() => break,
+            () = sleep_until(timeout) => shared.lock().handle_timeout(clock::now()),
+            () = stop.cancelled() => return Ok(()),
         }
     }
-    serving.abort();
-    Ok(())
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 #[expect(

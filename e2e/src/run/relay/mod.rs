@@ -51,6 +51,8 @@ struct State {
     down: Way,
     sent_up: Census,
     sent_down: Census,
+    /// Datagrams of any kind and either direction.
+    lost: u64,
     rebind: bool,
 }
 
@@ -63,6 +65,7 @@ impl State {
         };
         let arrives = way.pass(now, datagram.len());
         census.count(datagram, arrives.is_none());
+        self.lost += u64::from(arrives.is_none());
         arrives
     }
 }
@@ -81,17 +84,28 @@ impl Relay {
     ///
     /// # Errors
     /// When its port is taken.
-    #[expect(clippy::disallowed_methods, reason = "the shell of the tests")]
     pub fn start(anchor: &Anchor, seed: u64) -> anyhow::Result<Self> {
-        let port = anchor.ports.webrtc;
-        let node = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let socket = std::net::UdpSocket::bind((ADDRESS, port)).context("the relay's port")?;
+        Self::in_front_of(
+            SocketAddr::from((Ipv4Addr::LOCALHOST, anchor.ports.webrtc)),
+            seed,
+        )
+    }
+
+    /// Starts a relay on the same port of [`ADDRESS`] in front of any server on loopback; it does no harm yet.
+    ///
+    /// # Errors
+    /// When its port is taken.
+    #[expect(clippy::disallowed_methods, reason = "the shell of the tests")]
+    pub fn in_front_of(node: SocketAddr, seed: u64) -> anyhow::Result<Self> {
+        let socket =
+            std::net::UdpSocket::bind((ADDRESS, node.port())).context("the relay's port")?;
         socket.set_nonblocking(true)?;
         let state = Arc::new(Mutex::new(State {
             up: Way::new(seed),
             down: Way::new(seed.wrapping_add(1)),
             sent_up: Census::default(),
             sent_down: Census::default(),
+            lost: 0,
             rebind: false,
         }));
         let (stop, stopped) = oneshot::channel();
@@ -135,6 +149,18 @@ impl Relay {
         let mut state = lock(&self.state);
         state.up.set(up);
         state.down.set(down);
+    }
+
+    /// Where clients reach the node.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((ADDRESS, self.node.port()))
+    }
+
+    /// Datagrams that were lost, of any kind and in both directions.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        lock(&self.state).lost
     }
 
     /// Clients have other addresses towards the node from their next datagram on.

@@ -3,22 +3,19 @@
 //! Viewers start at the newest keyframe, behind metadata and the sequence headers as they are then. A viewer that takes
 //! nothing until [`QUEUE`] tags wait for it is disconnected; so are all when another stream begins.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use media::flv::{Item, Reader, Tag, TagKind, file_header};
 use media::substream::Entry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::super::playout::distance_ms;
 
@@ -157,20 +154,31 @@ impl Inner {
     }
 }
 
-pub(super) async fn serve(listener: TcpListener, live: Arc<Live>, stop: CancellationToken) {
+/// Serves the stream under its name until the future is dropped.
+pub(super) async fn serve(listener: TcpListener, name: String, live: Arc<Live>) {
+    let path = Arc::from(format!("/live/{name}.flv"));
     let router = Router::new()
-        .route("/live/{file}", get(watch))
-        .with_state(live)
-        .into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(error) = serving.await {
+        .fallback(watch)
+        .with_state(Stream { path, live });
+    if let Err(error) = axum::serve(listener, router).await {
         tracing::warn!(%error, "the player's port");
     }
 }
 
-async fn watch(State(live): State<Arc<Live>>) -> Response {
+/// What is served, and where.
+#[derive(Clone)]
+struct Stream {
+    path: Arc<str>,
+    live: Arc<Live>,
+}
+
+async fn watch(State(Stream { path, live }): State<Stream>, uri: Uri) -> Response {
+    if uri.path() != &*path {
+        let elsewhere = format!("the stream is at {path}\n");
+        return (StatusCode::NOT_FOUND, elsewhere).into_response();
+    }
     let Some(receiver) = live.join() else {
-        return axum::http::StatusCode::SERVICE_UNAVAILABLE.into_response();
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let tags = stream::unfold(receiver, |mut receiver| async move {
         let bytes = receiver.recv().await?;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use media::substream::feed::Record;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 
 use super::{Config, Input, Output, Player, RelayInfo, Stats};
@@ -73,8 +73,8 @@ pub async fn run(
     let listener = listen(options.listen).await?;
     let url = format!("http://{}/live/{name}.flv", listener.local_addr()?);
     let live = Arc::new(Live::default());
-    let serving = live::serve(listener, Arc::clone(&live), stop.clone());
-    let serving = Task(tokio::spawn(serving));
+    let serving = live::serve(listener, name, Arc::clone(&live));
+    let _serving = AbortOnDropHandle::new(tokio::spawn(serving));
     let (report, stats) = watch::channel(Stats::default());
     info!(url, origin = options.url, "playing");
     started(Report { url, stats });
@@ -110,7 +110,6 @@ pub async fn run(
     }
     shell.player.handle(clock::now(), Input::Leave);
     shell.drain().await;
-    drop(serving);
     Ok(())
 }
 
@@ -134,21 +133,12 @@ fn bind() -> std::io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-/// Ends with its handle.
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 struct Shell {
     player: Player,
     socket: UdpSocket,
     origin: Arc<Origin>,
     events: mpsc::Sender<Event>,
-    feed: Option<(u64, Task)>,
+    feed: Option<(u64, AbortOnDropHandle<()>)>,
     /// Only these, if any.
     relays: Vec<SocketAddr>,
     live: Arc<Live>,
@@ -209,9 +199,9 @@ impl Shell {
         tokio::spawn(async move { drop(events.send(answer.await).await) });
     }
 
-    fn feed_task(&self, feed: u64, request: reqwest::RequestBuilder) -> Task {
+    fn feed_task(&self, feed: u64, request: reqwest::RequestBuilder) -> AbortOnDropHandle<()> {
         let events = self.events.clone();
-        Task(tokio::spawn(async move {
+        AbortOnDropHandle::new(tokio::spawn(async move {
             let event = |record| Event::Record(feed, record);
             let ended = http::feed(request, &events, event).await;
             let gone = matches!(&ended, Err(http::Error::Status(status)) if status.as_u16() == 404);

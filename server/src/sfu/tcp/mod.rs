@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::framing::{Deframer, frame};
 use self::guests::Guests;
@@ -67,18 +67,9 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// A task that ends when it is dropped.
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 struct Connection {
     queue: mpsc::Sender<BytesMut>,
-    _task: Task,
+    _task: AbortOnDropHandle<()>,
 }
 
 /// All connections.
@@ -87,7 +78,7 @@ pub(super) struct Connections {
     held: HashMap<SocketAddr, Connection>,
     events: mpsc::Receiver<Event>,
     sender: mpsc::Sender<Event>,
-    _listener: Option<Task>,
+    _listener: Option<AbortOnDropHandle<()>>,
     dropped: u64,
     refused: u64,
 }
@@ -110,7 +101,7 @@ impl Connections {
         let listener = listener.map(TcpListener::from_std).transpose()?;
         let accepting = listener.map(|listener| {
             let sender = sender.clone();
-            Task(tokio::spawn(accept(listener, sender)))
+            AbortOnDropHandle::new(tokio::spawn(accept(listener, sender)))
         });
         Ok(Self {
             guests: Guests::new(max),
@@ -175,7 +166,7 @@ impl Connections {
         let task = tokio::spawn(serve(stream, key, number, queued, self.sender.clone()));
         let connection = Connection {
             queue,
-            _task: Task(task),
+            _task: AbortOnDropHandle::new(task),
         };
         self.held.insert(key, connection);
     }
