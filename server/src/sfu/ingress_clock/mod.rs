@@ -48,10 +48,14 @@ const LIP_SYNC: i64 = 20_000_000;
 pub(crate) const DEAD_BAND: i64 = 20_000_000;
 /// Slewing ends when it is this close.
 const REACHED: i64 = 2_000_000;
-/// What comes later than this behind its capture time is not heard: half of what the program waits by default.
-pub(crate) const LATE: i64 = 150_000_000;
-/// For how long everything must have come so late.
-pub(crate) const LATE_FOR: i64 = 3 * SECOND;
+/// Sound that comes later than this behind its capture time is hardly heard: the program waits for 300 ms by default, and
+/// encodes 64 ms ahead.
+pub(crate) const LATE: i64 = 200_000_000;
+/// For how long all of it must have come so late.
+pub(crate) const LATE_FOR: i64 = SECOND;
+/// Sound that was placed anew comes so much too early when what held it up is gone, and for so long.
+pub(crate) const EARLY: i64 = 100_000_000;
+pub(crate) const EARLY_FOR: i64 = 3 * SECOND;
 /// An error that slewing cannot repair in reasonable time, in nanoseconds.
 pub(crate) const BREAK: i64 = SECOND;
 /// How far a capture time may lie ahead of its arrival. Senders that begin with a burst of what they have gathered are

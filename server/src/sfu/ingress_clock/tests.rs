@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::{
-    AUDIO_SLEW_PPM, DEAD_BAND, IngressClock, LATE, LATE_FOR, MAX_LEAD, Media, OFFSET_SLEW_PPM,
-    SECOND, VIDEO_CATCH_UP_PPM,
+    AUDIO_SLEW_PPM, DEAD_BAND, EARLY_FOR, IngressClock, LATE, LATE_FOR, MAX_LEAD, Media,
+    OFFSET_SLEW_PPM, SECOND, VIDEO_CATCH_UP_PPM,
 };
 
 const MS: i64 = 1_000_000;
@@ -422,7 +422,7 @@ fn what_a_queue_took_is_given_back_when_it_is_gone() {
     for (unit, arrived) in &seen {
         let since_full = unit.at - 10 * SECOND;
         let is_full = since_full > LATE_FOR + 600 * MS && unit.at < 20 * SECOND;
-        let is_over = unit.at > 20 * SECOND + LATE_FOR + 700 * MS;
+        let is_over = unit.at > 20 * SECOND + EARLY_FOR + 700 * MS;
         let late = arrived - unit.nanos;
         let is_sound = unit.media == Media::Audio;
         assert!(

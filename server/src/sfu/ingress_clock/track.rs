@@ -4,8 +4,8 @@ use media::time::unwrap_u32;
 
 use super::minimum::WindowedMinimum;
 use super::{
-    BREAK, Capture, DEAD_BAND, LATE, LATE_FOR, LIP_SYNC, MAX_LEAD, OFFSET_SLEW_PPM, REACHED,
-    SECOND, slew,
+    BREAK, Capture, DEAD_BAND, EARLY, EARLY_FOR, LATE, LATE_FOR, LIP_SYNC, MAX_LEAD,
+    OFFSET_SLEW_PPM, REACHED, SECOND, slew,
 };
 
 /// How far a report may be from what its predecessor predicts: a fixed part and a part per elapsed time.
@@ -150,7 +150,7 @@ impl Track {
         let late = needed.saturating_sub(bias);
         let is_late = late > LATE;
         // A lead that the sender began with stays; only what was taken is given back.
-        if !is_late && (late >= -LATE || self.moved == 0) {
+        if !is_late && (late >= -EARLY || self.moved == 0) {
             self.astray = None;
             return None;
         }
@@ -162,7 +162,8 @@ impl Track {
         });
         astray.least = astray.least.min(needed);
         self.astray = Some(astray);
-        if arrived.saturating_sub(astray.since) < LATE_FOR {
+        let patience = if is_late { LATE_FOR } else { EARLY_FOR };
+        if arrived.saturating_sub(astray.since) < patience {
             return None;
         }
         let by = astray.least.saturating_sub(bias).max(-self.moved);
