@@ -1,4 +1,4 @@
-//! A direct AAC encode, to compare the program's sound with.
+//! Direct AAC encodes: to compare the program's sound with, and of a kind that ffmpeg has no encoder for.
 
 use anyhow::{anyhow, ensure};
 use fdk_aac::enc::{AudioObjectType, BitRate, ChannelMode, Encoder, EncoderParams, Transport};
@@ -16,17 +16,34 @@ pub const FRAME: usize = 1_024;
 /// # Errors
 /// When the encoder refuses.
 pub fn encode(samples: &[[f32; 2]], kbps: u32) -> anyhow::Result<Vec<Vec<u8>>> {
+    encode_as(AudioObjectType::Mpeg4LowComplexity, FRAME, samples, kbps)
+}
+
+/// Encodes stereo samples to HE-AAC at `kbps`, a vector of ADTS frames that say nothing of it: AAC-LC at half the rate.
+///
+/// # Errors
+/// When the encoder refuses.
+pub fn encode_high_efficiency(samples: &[[f32; 2]], kbps: u32) -> anyhow::Result<Vec<Vec<u8>>> {
+    encode_as(AudioObjectType::Mpeg4HeAac, 2 * FRAME, samples, kbps)
+}
+
+fn encode_as(
+    audio_object_type: AudioObjectType,
+    frame_samples: usize,
+    samples: &[[f32; 2]],
+    kbps: u32,
+) -> anyhow::Result<Vec<Vec<u8>>> {
     let encoder = Encoder::new(EncoderParams {
         bit_rate: BitRate::Cbr(kbps * 1_000),
         sample_rate: SAMPLE_RATE,
         transport: Transport::Adts,
         channels: ChannelMode::Stereo,
-        audio_object_type: AudioObjectType::Mpeg4LowComplexity,
+        audio_object_type,
     })
     .map_err(|error| anyhow!("{error}"))?;
     let mut frames = Vec::new();
     let mut out = vec![0; 8_192];
-    for frame in samples.chunks_exact(FRAME) {
+    for frame in samples.chunks_exact(frame_samples) {
         let pcm: Vec<i16> = frame
             .iter()
             .flatten()

@@ -7,6 +7,7 @@ use anyhow::ensure;
 
 use super::process::Process;
 use super::tools;
+use crate::analysis::{codec, decode};
 
 /// How a clip is encoded for RTMP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Encoding {
     pub sample_rate_hz: u32,
     /// Pictures from one keyframe to the next.
     pub gop: u32,
+    /// The sound is HE-AAC at 48 kHz.
+    pub high_efficiency: bool,
 }
 
 impl Default for Encoding {
@@ -29,6 +32,7 @@ impl Default for Encoding {
             pyramid: false,
             sample_rate_hz: 48_000,
             gop: 15,
+            high_efficiency: false,
         }
     }
 }
@@ -43,10 +47,12 @@ pub fn encoded(clip: &Path, encoding: Encoding) -> anyhow::Result<PathBuf> {
         pyramid,
         sample_rate_hz,
         gop,
+        high_efficiency,
     } = encoding;
+    let he = if high_efficiency { "-he" } else { "" };
     let pyramid = if pyramid { "normal" } else { "none" };
     let file = clip.with_extension(format!(
-        "{b_frames}b-{pyramid}-{sample_rate_hz}-gop{gop}.flv"
+        "{b_frames}b-{pyramid}-{sample_rate_hz}{he}-gop{gop}.flv"
     ));
     if !file.exists() {
         let scratch = tempfile::tempdir_in(crate::cache_folder()?)?;
@@ -56,10 +62,21 @@ pub fn encoded(clip: &Path, encoding: Encoding) -> anyhow::Result<PathBuf> {
         );
         let mut ffmpeg = Command::new(tools::ffmpeg9()?);
         ffmpeg.args(["-v", "error", "-y", "-i"]).arg(clip);
+        if high_efficiency {
+            let sound = scratch.path().join("sound.aac");
+            let units = codec::encode_high_efficiency(&decode::sound(clip)?, 64)?;
+            std::fs::write(&sound, units.concat())?;
+            ffmpeg.arg("-i").arg(sound);
+            ffmpeg.args(["-map", "0:v", "-map", "1:a"]);
+        }
         ffmpeg.args(["-c:v", "libx264", "-preset", "veryfast", "-b:v", "1M"]);
         ffmpeg.args(["-x264-params", &x264]);
-        ffmpeg.args(["-c:a", "aac", "-b:a", "128k"]);
-        ffmpeg.args(["-ar", &sample_rate_hz.to_string()]);
+        if high_efficiency {
+            ffmpeg.args(["-c:a", "copy"]);
+        } else {
+            ffmpeg.args(["-c:a", "aac", "-b:a", "128k"]);
+            ffmpeg.args(["-ar", &sample_rate_hz.to_string()]);
+        }
         ffmpeg.arg(&made);
         ensure!(ffmpeg.status()?.success(), "ffmpeg failed");
         std::fs::rename(made, &file)?;

@@ -401,3 +401,43 @@ async fn such_a_host_talks_with_a_guest() -> anyhow::Result<()> {
     ensure!(anchor.panics().is_empty(), "{:?}", anchor.panics());
     Ok(())
 }
+
+/// HE-AAC cannot be joined with AAC-LC: its sound goes over the bus, at its pace and pitch, and the report of the switch says
+/// that it was faded and not spliced.
+#[tokio::test]
+async fn high_efficiency_aac_goes_over_the_bus() -> anyhow::Result<()> {
+    let anchor = Anchor::start().await?;
+    anchor.create_channel("demo", &[]).await?;
+    let viewer = FlvViewer::connect(&anchor.flv("demo")).await?;
+    let encoding = Encoding {
+        high_efficiency: true,
+        ..Encoding::default()
+    };
+    let url = anchor.rtmp("demo?participant=host&role=host");
+    let host = rtmp::ffmpeg(&url, &file(encoding)?, false)?;
+    viewer.wait_for_pictures(30, SOON).await?;
+    let guest = anchor.whip("demo?participant=guest&role=guest");
+    let _guest = whip::ffmpeg(&guest, &guest_clip()?, true)?;
+    eventually("a guest", SOON, async || {
+        let found = anchor.participant("demo", "guest").await?;
+        ensure!(found["state"] == "live", "{found}");
+        Ok(())
+    })
+    .await?;
+    let from = f64::from(viewer.last_ms()?) / 1_000.0;
+    for mode in ["collab", "solo"] {
+        let (status, answer) = anchor.switch("demo", mode).await?;
+        let said = || format!("{answer}\n{}\n{}", host.tail(), anchor.process.tail());
+        ensure!(status == 200 && answer["changed"] == true, "{}", said());
+        ensure!(answer["splice"]["method"] == "crossfade", "{}", said());
+        let seen = viewer.pictures();
+        viewer.wait_for_pictures(seen + 30, SOON).await?;
+    }
+    let to = f64::from(viewer.last_ms()?) / 1_000.0 - 0.5;
+    let recording = Recording::of(&viewer.tags())?;
+    let defects = recording.tone_between(from..to)?;
+    report(&format!("{from:.1} to {to:.1} s: {defects:?}"));
+    ensure!(defects.none(), "{from}..{to}: {defects:?}");
+    tracks::on_the_sample_clock(&recording.tracks.audio)?;
+    decode::without_errors(&recording.file)
+}
