@@ -1,7 +1,8 @@
 // Watches a channel on the project's own watch page and reports what a viewer saw and heard.
 //
 // Usage: node watch.mjs WATCH_URL flv|hls|webrtc SECONDS
-// Says {"event":"playing"} once the picture moves, {"event":"report",…} after SECONDS of judging, then ends.
+// Says {"event":"playing"} once the picture moves, {"event":"judging"} when it has settled, {"event":"report",…} after SECONDS
+// of judging, then ends.
 
 import { readFileSync } from "node:fs";
 import { openPage, say } from "./chromium.mjs";
@@ -10,8 +11,9 @@ const [url, player, seconds] = process.argv.slice(2);
 const here = (name) => readFileSync(new URL(name, import.meta.url), "utf8");
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1_000));
 
-/** Playback settles for so long before it is judged: players fill their buffers and find their distance to live. */
-const SETTLE_S = 4;
+/** Playback settles for so long before it is judged: players fill their buffers and find their distance to live. HLS shows
+ * at first what was sent while this browser started, and its publisher had to wait for a processor. */
+const SETTLE_S = player === "hls" ? 10 : 4;
 
 const { browser, page } = await openPage(say);
 try {
@@ -33,6 +35,7 @@ try {
   say({ event: "playing", muted: await page.evaluate(() => window.anchornet.video.muted) });
   await sleep(SETTLE_S);
   await page.evaluate(() => window.probe.judge());
+  say({ event: "judging" });
   const before = await page.evaluate(() => window.anchornet.stats());
   await sleep(Number(seconds));
   const report = await page.evaluate(() => window.probe.report());

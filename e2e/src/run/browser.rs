@@ -213,6 +213,16 @@ impl Browser {
             .map(drop)
     }
 
+    /// Waits until what it plays has settled, and is judged.
+    ///
+    /// # Errors
+    /// When it does not play.
+    pub async fn judging(&mut self) -> anyhow::Result<()> {
+        self.said("judging", Duration::from_secs(60))
+            .await
+            .map(drop)
+    }
+
     /// Waits for the report of a viewer who watches for `seconds`.
     ///
     /// # Errors
