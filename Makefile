@@ -2,7 +2,7 @@
 # `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build web test check e2e interop bench compose-test clean
+.PHONY: help run build web test check e2e interop rlive-smoke bench compose-test clean
 SHELL := /bin/bash
 
 # Tools that are installed for this checkout only, and a Rust that rustup has just installed.
@@ -23,7 +23,7 @@ build: web ## the release binaries, target/release/anchornet and anchornet-mixer
 web: web/dist/index.html ## the pages, into web/dist
 
 # Only when a source is newer: the binary has the pages inside, and would be built again.
-web/dist/index.html: $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*')
+web/dist/index.html: $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' -not -name '*.test.ts*')
 	@$(install) web
 	npm run --silent --prefix web build
 
@@ -39,6 +39,11 @@ e2e: web ## only the whole-system tests; one of them: make e2e TEST=name
 interop: web ## builds GStreamer's whipsink and publishes with it
 	@$(install) interop
 	@deploy/scripts/cargo-test -E 'package(e2e) and test(gstreamer)'
+
+rlive-smoke: web ## a stream through relays that lose datagrams, one of them killed, compared tag by tag with the origin's
+	@$(install) test
+	@deploy/scripts/cargo-test --success-output immediate --final-status-level none \
+	  -E 'package(e2e) and test(a_stream_by_relays_is_the_stream_of_the_origin)'
 
 check: web ## formatting, lints, licences and advisories
 	@$(install) check
