@@ -4,7 +4,7 @@
 //! sent after it, or it is overdue. Every [`super::TICK`] the lost frames that nobody has been asked for, or whose answer
 //! is overdue, go through [`crate::recovery::decide`].
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use media::flv::TagKind;
@@ -26,8 +26,10 @@ const MAX_FRAMES: usize = 64;
 const REORDERING: Duration = Duration::from_millis(10);
 /// A frame whose relay has sent nothing since is overdue after this, or after two retransmission times.
 const OVERDUE: Duration = Duration::from_millis(120);
-/// How long the origin may take with frames before they are asked for again.
+/// How long the origin may take with frames at most before they are asked for again.
 const ORIGIN_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// And at least: who is near asks not twice for a hiccup.
+const ORIGIN_PATIENCE: Duration = Duration::from_millis(100);
 /// Packets are asked of a relay this often; then the origin is. A relay answers twice ([`crate::relay::MAX_ANSWERS`]); the
 /// third time is for a question that was lost.
 const MAX_TRIES: u32 = 3;
@@ -211,7 +213,7 @@ impl Player {
 
     fn carry_out(&mut self, now: Instant, frames: &[Entry], actions: &[Action]) {
         let mut fetch = Vec::new();
-        let mut moved = HashSet::new();
+        let mut moved = BTreeSet::new();
         let mut nacks = Vec::new();
         for (entry, action) in frames.iter().zip(actions) {
             let substream = self.split.substream(&entry.header);
@@ -263,9 +265,11 @@ impl Player {
             return;
         }
         let id = self.new_id();
+        let patience = self.deadlines.patience();
+        let until = now + patience.clamp(ORIGIN_PATIENCE, ORIGIN_TIMEOUT);
         for entry in frames {
             if let Some(want) = self.wants.get_mut(entry) {
-                want.until = Some(now + ORIGIN_TIMEOUT);
+                want.until = Some(until);
                 want.packets = 0;
             }
         }

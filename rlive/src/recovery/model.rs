@@ -14,6 +14,10 @@ const PRIOR_WEIGHT: f64 = 8.0;
 /// The prior of the origin's times: the paper measured a median of 71.1 ms (§2.4); its spread is assumed.
 const PRIOR_MEDIAN_MS: f64 = 71.0;
 const PRIOR_SIGMA: f64 = 0.6;
+/// 19 of 20 of the prior come within this: exp(1.645 σ) times the median.
+const PRIOR_SLOW_MS: f64 = 190.0;
+/// Answers from which it can be said how long they take.
+const ENOUGH: usize = 20;
 
 /// How long frames take from the origin.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +34,20 @@ impl Deadlines {
         }
         let ms = took.map_or(f64::INFINITY, |took| took.as_secs_f64() * 1_000.0);
         self.times_ms.push_back(ms);
+    }
+
+    /// After how long an answer is not to be expected any more: half as long again as 19 of 20 took. Until it is known how
+    /// long they take: as long as 19 of 20 take by the prior.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        let finite = self.times_ms.iter().copied().filter(|ms| ms.is_finite());
+        let mut times: Vec<f64> = finite.collect();
+        times.sort_by(f64::total_cmp);
+        let slow = match times.len() < ENOUGH {
+            true => None,
+            false => times.get(times.len() * 19 / 20).map(|ms| 1.5 * ms),
+        };
+        Duration::from_secs_f64(slow.unwrap_or(PRIOR_SLOW_MS) / 1_000.0)
     }
 
     /// Probability that a frame asked for now comes after `left`.
@@ -114,11 +132,13 @@ mod tests {
             (times.late(ms(71)) - 0.5).abs() < 0.01,
             "the prior's median"
         );
+        assert_eq!(times.patience(), ms(190));
         assert!((times.late(ms(0)) - 1.0).abs() < f64::EPSILON);
         for _ in 0..200 {
             times.observe(Some(ms(20)));
         }
         assert!(times.late(ms(30)) < 0.05);
+        assert_eq!(times.patience(), ms(30), "half as long again");
         for _ in 0..256 {
             times.observe(None);
         }
