@@ -22,7 +22,7 @@ mod shell;
 mod sources;
 mod stats;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -162,7 +162,7 @@ pub struct Player {
     assembly: Assembly,
     playout: Playout,
     substreams: Vec<Substream>,
-    links: HashMap<u64, Link>,
+    links: BTreeMap<u64, Link>,
     relays: Vec<sources::Candidate>,
     relays_asked: Option<Instant>,
     relays_known: Option<Instant>,
@@ -200,7 +200,7 @@ impl Player {
             assembly: Assembly::default(),
             playout: Playout::new(config.target),
             substreams: sources::all(now, split),
-            links: HashMap::new(),
+            links: BTreeMap::new(),
             relays: Vec::new(),
             relays_asked: None,
             relays_known: None,

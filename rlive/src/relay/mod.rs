@@ -21,7 +21,7 @@ mod pulse;
 mod session;
 mod shell;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,7 @@ use limit::{Limits, host_of};
 use session::Session;
 
 pub use pulse::{HEARTBEAT, HEARTBEAT_IDLE};
+pub(crate) use pulse::{Identity, Pulse};
 pub use shell::{Options, run};
 
 /// A session ends when nothing has come from its player for so long.
@@ -173,8 +174,8 @@ pub struct Relay {
     started: Instant,
     limits: Limits,
     leaving: bool,
-    sessions: HashMap<u32, Session>,
-    feeds: HashMap<FeedName, Feed>,
+    sessions: BTreeMap<u32, Session>,
+    feeds: BTreeMap<FeedName, Feed>,
     outputs: VecDeque<Output>,
     next_look: Instant,
     /// What has happened so far.
@@ -196,8 +197,8 @@ impl Relay {
             started: now,
             limits: Limits::new(now),
             leaving: false,
-            sessions: HashMap::new(),
-            feeds: HashMap::new(),
+            sessions: BTreeMap::new(),
+            feeds: BTreeMap::new(),
             outputs: VecDeque::new(),
             next_look: now + HOUSEKEEPING,
             counters: Counters::default(),

@@ -15,17 +15,17 @@ pub const HEARTBEAT_IDLE: Duration = Duration::from_secs(10);
 
 /// What a relay says of itself in every heartbeat.
 #[derive(Clone, Debug)]
-pub(super) struct Identity {
-    pub(super) relay: u64,
-    pub(super) key: Key,
-    pub(super) address: SocketAddr,
-    pub(super) region: u32,
-    pub(super) capacity_kbps: u32,
+pub(crate) struct Identity {
+    pub(crate) relay: u64,
+    pub(crate) key: Key,
+    pub(crate) address: SocketAddr,
+    pub(crate) region: u32,
+    pub(crate) capacity_kbps: u32,
 }
 
 /// The heartbeat of a relay.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(crate) struct Pulse {
     identity: Identity,
     key: Key,
     seq: u32,
@@ -40,7 +40,7 @@ pub(super) struct Pulse {
 
 impl Pulse {
     /// The first heartbeat is due now.
-    pub(super) fn new(now: Instant, identity: Identity) -> Self {
+    pub(crate) fn new(now: Instant, identity: Identity) -> Self {
         Self {
             key: Heartbeat::key(&identity.key),
             identity,
@@ -53,7 +53,7 @@ impl Pulse {
     }
 
     /// The next heartbeat, if it is due: in time, or because the relay is not idle any more, or leaves.
-    pub(super) fn poll(&mut self, now: Instant, wall_s: u32, relay: &Relay) -> Option<Vec<u8>> {
+    pub(crate) fn poll(&mut self, now: Instant, wall_s: u32, relay: &Relay) -> Option<Vec<u8>> {
         let state = (relay.sessions() > 0, relay.is_leaving());
         if self.due > now && state == self.state {
             return None;
