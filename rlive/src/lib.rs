@@ -15,6 +15,7 @@ pub mod player;
 pub mod recovery;
 pub mod relay;
 pub mod scheduler;
+pub mod sim;
 pub mod wire;
 
 mod assembly;

@@ -1,0 +1,94 @@
+//! What is compared: ways to deliver the same stream over the same network.
+
+use std::time::Duration;
+
+use media::substream::{HashVersion, Split};
+
+use crate::player;
+
+/// Relays are asked for after this: viewers of the simulator do not stay for long.
+const RELAY_AFTER: Duration = Duration::from_secs(3);
+
+/// A way to deliver a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Arm {
+    /// Everything from the dedicated node.
+    Cdn,
+    /// Everything from one relay, the best of a hundred by uplink: the paper's first approach (§2.2). Lost packets are
+    /// recovered, but there is no fallback before the picture stands.
+    Single,
+    /// The same with four substreams, from any relays.
+    Multi,
+    /// As ours, but the order comes from one place: packets bring no chains, and players ask for headers.
+    Central,
+    /// As ours with the paper's hash, and nobody to ask for headers.
+    Paper,
+    /// What is in production.
+    Ours,
+}
+
+impl Arm {
+    /// All, in the order of the table.
+    pub const ALL: [Self; 6] = [
+        Self::Cdn,
+        Self::Single,
+        Self::Multi,
+        Self::Central,
+        Self::Paper,
+        Self::Ours,
+    ];
+
+    /// Its name in tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cdn => "CDN only",
+            Self::Single => "single source",
+            Self::Multi => "multi source",
+            Self::Central => "central order",
+            Self::Paper => "paper's form",
+            Self::Ours => "ours",
+        }
+    }
+
+    /// How the stream is split.
+    pub(super) fn split(self) -> Split {
+        let (hash, substreams) = match self {
+            Self::Single => (HashVersion::Mixed, 1),
+            Self::Paper => (HashVersion::Paper, 4),
+            Self::Cdn | Self::Multi | Self::Central | Self::Ours => (HashVersion::Mixed, 4),
+        };
+        Split::new(hash, substreams).unwrap_or_default()
+    }
+
+    /// How players behave.
+    pub(super) fn config(self) -> player::Config {
+        let ours = player::Config {
+            relay_after: RELAY_AFTER,
+            ..player::Config::default()
+        };
+        match self {
+            Self::Cdn => player::Config {
+                relay_after: Duration::from_secs(1 << 20),
+                ..ours
+            },
+            Self::Single | Self::Multi => player::Config {
+                fallback: Duration::ZERO,
+                ..ours
+            },
+            Self::Central | Self::Paper | Self::Ours => ours,
+        }
+    }
+
+    /// Of how many drawn relays the best is taken.
+    pub(super) fn top(self) -> u32 {
+        match self {
+            Self::Single => 100,
+            Self::Cdn | Self::Multi | Self::Central | Self::Paper | Self::Ours => 1,
+        }
+    }
+
+    pub(super) fn uses_relays(self) -> bool {
+        self != Self::Cdn
+    }
+}
