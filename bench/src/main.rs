@@ -13,6 +13,7 @@
 mod api;
 mod channel;
 mod clip;
+mod delivery;
 mod fanout;
 mod mixing;
 mod node;
@@ -49,9 +50,13 @@ struct Args {
     /// Only these parts; all without it.
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     only: Vec<Part>,
-    /// Trials of the switch per network, or in all with --drawn. 30 per network take more than an hour.
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    seeds: u64,
+    /// Trials of the switch per network, or in all with --drawn: 3 without it, and 30 per network take more than an hour.
+    /// Seeds of the simulated delivery: 30 without it.
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// Vary every assumed number of the simulated delivery by half: takes long.
+    #[arg(long)]
+    sensitivity: bool,
     /// Draw a network for each trial of the switch, instead of trying each on all.
     #[arg(long, conflicts_with_all = ["rtt", "loss"])]
     drawn: bool,
@@ -107,6 +112,8 @@ enum Part {
     Mixing,
     /// Forwarding by WebRTC.
     Sfu,
+    /// Delivery over relays, simulated. Needs no binary.
+    Rlive,
 }
 
 fn parse_percent(text: &str) -> Result<f64, String> {
@@ -131,7 +138,7 @@ async fn main() -> anyhow::Result<()> {
         return switch::rtmp_host(url, video_kbps).await;
     }
     anyhow::ensure!(
-        args.anchornet.is_file(),
+        args.only == [Part::Rlive] || args.anchornet.is_file(),
         "there is no {}: cargo build --release -p server",
         args.anchornet.display()
     );
@@ -171,6 +178,14 @@ async fn main() -> anyhow::Result<()> {
     }
     if wants(Part::Sfu) {
         rows.extend(forwarding(&args, scale.round).await?);
+    }
+    if wants(Part::Rlive) {
+        print("delivery over relays, simulated");
+        rows.extend(delivery::rows(args.seeds.unwrap_or(30), args.quick));
+        if args.sensitivity {
+            print("delivery over relays: each assumed number varied");
+            rows.extend(delivery::sensitivity(args.seeds.unwrap_or(10)));
+        }
     }
     report::write(&rows, &args.json)?;
     print(&format!(
@@ -255,7 +270,11 @@ async fn switches(args: &Args) -> anyhow::Result<Vec<Row>> {
                 losses_percent: args.loss.clone(),
             }
         },
-        seeds: if args.quick { 1 } else { args.seeds },
+        seeds: if args.quick {
+            1
+        } else {
+            args.seeds.unwrap_or(3)
+        },
         parallel: args.parallel.into(),
     };
     rows.extend(switch::rebuffering(&args.anchornet, &args.clips(), &plan).await?);
