@@ -19,11 +19,14 @@ use tokio::sync::broadcast;
 
 use crate::channel::manager::{self, Manager};
 use crate::channel::switch::Refusal;
-use crate::channel::task::{Handle, LinkError, PublishError, Snapshot, SwitchError};
+use crate::channel::task::{
+    Handle, LinkError, ParticipantView, PublishError, Snapshot, SwitchError,
+};
 use crate::channel::{state, view};
 use crate::registry::{Health, NodeRecord};
 use crate::selftest::Reachability;
 use crate::sfu::{self, OfferError, PatchError, StreamKey};
+use crate::track_metrics::{self, Arrival};
 
 /// When a client that found no room should try again.
 const RETRY_AFTER_S: u64 = 5;
@@ -91,13 +94,37 @@ impl AnchorBackend {
     async fn ingest(&self, snapshot: &Snapshot) -> Vec<Option<sfu::SessionStats>> {
         let mut measured = Vec::with_capacity(snapshot.participants.len());
         for participant in &snapshot.participants {
-            measured.push(match participant.session {
-                _ if participant.is_rtmp => participant.measured.clone(),
-                Some(session) => self.manager.deps().sfu.stats(session).await,
-                None => None,
-            });
+            measured.push(self.measured(participant).await);
         }
         measured
+    }
+
+    async fn measured(&self, participant: &ParticipantView) -> Option<sfu::SessionStats> {
+        match participant.session {
+            _ if participant.is_rtmp => participant.measured.clone(),
+            Some(session) => self.manager.deps().sfu.stats(session).await,
+            None => None,
+        }
+    }
+
+    /// Everybody who publishes at this node, as far as a scrape has room, and how many more there are. Whom a link brings
+    /// into a show is described where they publish.
+    async fn arrivals(&self) -> (Vec<Arrival>, usize) {
+        let (mut arrivals, mut left_out) = (Vec::new(), 0);
+        for snapshot in self.manager.snapshots().await {
+            for participant in snapshot.participants.iter().filter(|p| p.stream.is_none()) {
+                if arrivals.len() == track_metrics::MAX_TRACKS {
+                    left_out += 1;
+                } else if let Some(stats) = self.measured(participant).await {
+                    arrivals.push(Arrival {
+                        channel: snapshot.id.to_string(),
+                        participant: participant.id.to_string(),
+                        stats,
+                    });
+                }
+            }
+        }
+        (arrivals, left_out)
     }
 }
 
@@ -638,8 +665,11 @@ impl Backend for AnchorBackend {
         Readiness::of(vec![registry, reachability_check(self.reachability.get())])
     }
 
-    fn metrics(&self) -> String {
-        self.metrics.render()
+    async fn metrics(&self) -> String {
+        let (arrivals, left_out) = self.arrivals().await;
+        let mut text = self.metrics.render();
+        text.push_str(&track_metrics::render(&arrivals, left_out));
+        text
     }
 }
 

@@ -20,3 +20,4 @@ pub mod run;
 pub mod selftest;
 pub mod sfu;
 pub mod splice_lab;
+pub mod track_metrics;

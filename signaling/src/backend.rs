@@ -317,5 +317,5 @@ pub trait Backend: Send + Sync + 'static {
     async fn readiness(&self) -> Readiness;
 
     /// Metrics in the Prometheus text format.
-    fn metrics(&self) -> String;
+    async fn metrics(&self) -> String;
 }

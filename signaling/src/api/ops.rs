@@ -54,7 +54,7 @@ impl FromRequestParts<App> for MayScrape {
 #[utoipa::path(get, path = "/metrics", tag = "operations",
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(app): State<App>, _: MayScrape) -> Response {
-    let text = app.backend.metrics();
+    let text = app.backend.metrics().await;
     (
         [(
             header::CONTENT_TYPE,

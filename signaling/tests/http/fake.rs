@@ -301,7 +301,7 @@ impl Backend for Fake {
     async fn readiness(&self) -> Readiness {
         Readiness::of(self.readiness.lock().unwrap().clone())
     }
-    fn metrics(&self) -> String {
+    async fn metrics(&self) -> String {
         "anchornet_up 1\n".to_owned()
     }
 }
