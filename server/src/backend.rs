@@ -27,6 +27,7 @@ use crate::registry::{Health, NodeRecord};
 use crate::selftest::Reachability;
 use crate::sfu::{self, OfferError, PatchError, StreamKey};
 use crate::track_metrics::{self, Arrival};
+use crate::{clock, turn};
 
 /// When a client that found no room should try again.
 const RETRY_AFTER_S: u64 = 5;
@@ -81,13 +82,10 @@ impl AnchorBackend {
         is_meant.then_some(session).ok_or_else(unknown)
     }
 
-    fn ice_servers(&self) -> Vec<IceServer> {
-        let urls = self.manager.deps().config.webrtc.ice_servers.iter();
-        urls.map(|url| IceServer {
-            url: url.clone(),
-            credentials: None,
-        })
-        .collect()
+    /// For a participant, or for who watches.
+    fn ice_servers(&self, participant: Option<&ParticipantId>) -> Vec<IceServer> {
+        let name = participant.map_or("viewer", ParticipantId::as_str);
+        turn::ice_servers(&self.manager.deps().config.webrtc, name, clock::wall_ms())
     }
 
     /// What the SFU measures on every participant's session, in the snapshot's order.
@@ -348,10 +346,10 @@ impl Backend for AnchorBackend {
             .map_err(publish_error)?;
         Ok(Session {
             id: SessionId::new(answer.session.to_string()).map_err(Error::Unprocessable)?,
+            ice_servers: self.ice_servers(Some(&participant)),
             participant: Some(participant),
             etag: unquoted(&answer.etag),
             answer: answer.sdp,
-            ice_servers: self.ice_servers(),
         })
     }
 
@@ -379,7 +377,7 @@ impl Backend for AnchorBackend {
             participant: None,
             etag: unquoted(&answer.etag),
             answer: answer.sdp,
-            ice_servers: self.ice_servers(),
+            ice_servers: self.ice_servers(None),
         })
     }
 

@@ -21,3 +21,4 @@ pub mod selftest;
 pub mod sfu;
 pub mod splice_lab;
 pub mod track_metrics;
+pub mod turn;

@@ -11,11 +11,13 @@ use super::Config;
 pub const EXAMPLE: &str = include_str!("../../../deploy/anchornet.example.toml");
 
 /// Environment variables that set one key each: secrets do not belong into files.
-const ENVIRONMENT: [(&str, &str); 4] = [
+const ENVIRONMENT: [(&str, &str); 6] = [
     ("ANCHORNET_AUTH_SECRET", "auth.secret"),
     ("ANCHORNET_REDIS_URL", "registry.redis_url"),
     ("ANCHORNET_PUBLIC_URL", "node.public_url"),
     ("ANCHORNET_PLAYBACK_URL", "channels.playback_url"),
+    ("ANCHORNET_TURN_CREDENTIAL", "webrtc.turn_credential"),
+    ("ANCHORNET_TURN_SECRET", "webrtc.turn_secret"),
 ];
 
 /// Reads `path` if given, then the environment through `env`, then `overrides` of the form `key=value`.

@@ -5,6 +5,7 @@
 //!
 //! Safety invariant, checked in [`Config::validate`]: without a secret everything listens on loopback only.
 
+mod hidden;
 mod load;
 mod media;
 mod mixer;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use signaling::types::HostAdaptation;
 
+pub use hidden::Hidden;
 pub use load::{EXAMPLE, load};
 pub use media::{Program, Publisher};
 pub use mixer::Mixer;
@@ -108,8 +110,16 @@ pub struct WebRtc {
     pub max_bitrate_kbps: u32,
     /// Longest SDP offer.
     pub max_sdp_bytes: usize,
-    /// ICE servers handed to clients in WHIP `Link` headers.
+    /// STUN and TURN servers handed to clients in `Link` headers.
     pub ice_servers: Vec<String>,
+    /// The user of the TURN servers among them; empty: `turn_secret` makes one for each client.
+    pub turn_username: String,
+    /// Their password; better given in ANCHORNET_TURN_CREDENTIAL.
+    pub turn_credential: Hidden,
+    /// What node and TURN servers share (`static-auth-secret` of coturn); better given in ANCHORNET_TURN_SECRET.
+    pub turn_secret: Hidden,
+    /// How long a user that was made by `turn_secret` may open connections.
+    pub turn_lifetime_s: u64,
 }
 
 /// The origin's RTMP port.
@@ -214,6 +224,10 @@ impl Default for WebRtc {
             max_bitrate_kbps: 8_000,
             max_sdp_bytes: 65_536,
             ice_servers: Vec::new(),
+            turn_username: String::new(),
+            turn_credential: Hidden::default(),
+            turn_secret: Hidden::default(),
+            turn_lifetime_s: 86_400,
         }
     }
 }
@@ -412,6 +426,9 @@ impl Config {
         if let Err((key, problem)) = self.rtmp_ingest.validate() {
             return invalid(key, problem);
         }
+        if let Err((key, problem)) = crate::turn::validate(&self.webrtc) {
+            return invalid(key, problem);
+        }
         if self.webrtc.max_bitrate_kbps < 100 {
             return invalid(
                 "webrtc.max_bitrate_kbps",
@@ -492,6 +509,8 @@ mod tests {
         let mut config = Config::default();
         config.auth.secret = "hunter2hunter2hunter2hunter2hunter2".into();
         config.registry.redis_url = "redis://:hunter2@host".into();
+        config.webrtc.turn_secret = "hunter2".into();
+        config.webrtc.turn_credential = "hunter2".into();
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

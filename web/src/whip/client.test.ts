@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from "vitest";
 import { explain, WhipClient } from "./client";
 import { type Answer, CREATED, FakeBrowser, settle } from "./fakes";
+import { LIMITS } from "./machine";
 
 function setUp(answers: Answer[], codecs?: string[]) {
   const browser = new FakeBrowser(answers, codecs);
@@ -51,6 +52,28 @@ describe("WhipClient", () => {
       keepalive: true,
     });
     expect(phases.at(-1)).toBe("idle");
+    vi.useRealTimers();
+  });
+
+  it("asks the TURN servers of the answer when there is no other way", async () => {
+    vi.useFakeTimers();
+    const link = '<turn:relay.example>; rel="ice-server"; username="u"; credential="p"';
+    const created = { ...CREATED, headers: { ...CREATED.headers, Link: link } };
+    const fragment = { status: 200, body: "a=ice-ufrag:x\r\na=ice-pwd:y\r\n" };
+    const { client, connections, requests, phases } = setUp([created, fragment]);
+    client.start();
+    await settle();
+    const relay = [{ urls: "turn:relay.example", username: "u", credential: "p" }];
+    expect(connections[0]?.iceServers).toEqual(relay);
+    await vi.advanceTimersByTimeAsync(LIMITS.directMs);
+    expect(requests.map(({ method }) => method)).toEqual(["POST", "PATCH"]);
+    connections[0]?.become("connected");
+    expect(phases).toEqual(["opening", "connecting", "live"]);
+    // Whoever is lost later begins with them.
+    connections[0]?.become("failed");
+    await vi.advanceTimersByTimeAsync(LIMITS.connectMs);
+    expect(connections[1]?.iceServers).toEqual(relay);
+    client.stop();
     vi.useRealTimers();
   });
 

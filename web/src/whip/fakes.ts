@@ -24,6 +24,19 @@ export class FakeConnection extends EventTarget {
   kinds: string[] = [];
   directions: string[] = [];
   replaced: unknown[] = [];
+  iceServers: RTCIceServer[];
+
+  constructor(configuration: RTCConfiguration = {}) {
+    super();
+    this.iceServers = configuration.iceServers ?? [];
+  }
+
+  getConfiguration(): RTCConfiguration {
+    return { iceServers: this.iceServers };
+  }
+  setConfiguration({ iceServers = [] }: RTCConfiguration) {
+    this.iceServers = iceServers;
+  }
 
   addTransceiver(kind: string, { direction }: { direction: string }) {
     this.kinds.push(kind);
@@ -97,8 +110,8 @@ export class FakeBrowser {
         Object.defineProperty(response, "url", { value: url });
         return response;
       }) as typeof fetch,
-      createConnection: () => {
-        const connection = new FakeConnection();
+      createConnection: (configuration) => {
+        const connection = new FakeConnection(configuration);
         this.connections.push(connection);
         return connection as unknown as RTCPeerConnection;
       },

@@ -77,6 +77,34 @@ describe("a session", () => {
   });
 });
 
+describe("a server with TURN servers", () => {
+  beforeEach(() => {
+    bench.give({ type: "start" });
+    bench.give({ type: "opened", session: 1, relays: true });
+  });
+
+  it("is reached without them where that is possible", () => {
+    expect(bench.machine.pollTimeout()).toBe(1_000 + LIMITS.directMs);
+    bench.give({ type: "transport", session: 1, state: "connected" });
+    expect(bench.machine.pollTimeout()).toBeUndefined();
+  });
+
+  it("is reached through them where it is not", () => {
+    expect(bench.expire()).toEqual(["restart 1"]);
+    expect(bench.phase).toBe("connecting");
+    bench.give({ type: "restarted", session: 1, ok: true });
+    bench.give({ type: "transport", session: 1, state: "connected" });
+    expect(bench.phase).toBe("live");
+  });
+
+  it("is tried through them once, then anew", () => {
+    expect(bench.give({ type: "transport", session: 1, state: "failed" })).toEqual(["restart 1"]);
+    expect(bench.machine.pollTimeout()).toBe(1_000 + LIMITS.connectMs);
+    expect(bench.expire()).toEqual(["close 1"]);
+    expect(bench.phase).toBe("waiting");
+  });
+});
+
 describe("a lost transport", () => {
   beforeEach(() => {
     bench.give({ type: "start" });

@@ -11,7 +11,9 @@ import { Backoff } from "../lib/backoff";
 export const LIMITS = {
   /** Offer, POST and answer together. */
   openMs: 12_000,
-  /** From the answer to a connected transport. */
+  /** From the answer to the attempt by a TURN server, where there is one: media that needs none should not take that way. */
+  directMs: 2_500,
+  /** From the answer, or from that attempt, to a connected transport. */
   connectMs: 10_000,
   /** A "disconnected" transport often heals itself on the next connectivity check. */
   patienceMs: 1_500,
@@ -44,8 +46,8 @@ export interface Failure {
 export type Input =
   | { readonly type: "start" }
   | { readonly type: "stop" }
-  /** The answer is applied. */
-  | { readonly type: "opened"; readonly session: number }
+  /** The answer is applied. It named TURN servers that were not known when the offer was made. */
+  | { readonly type: "opened"; readonly session: number; readonly relays?: boolean }
   /** The server said no, or the network said nothing (no status). */
   | {
       readonly type: "refused";
@@ -116,6 +118,8 @@ export class SessionMachine {
   #connectedAtMs: number | undefined;
   #conflicts = 0;
   #restarting = false;
+  /** New TURN servers are to be tried by an ICE restart if there is no other way. */
+  #mayRelay = false;
   #received: { readonly packets: number; readonly atMs: number } | undefined;
   readonly #outputs: Output[] = [];
   readonly #backoff: Backoff;
@@ -154,7 +158,9 @@ export class SessionMachine {
         this.#stop();
         return;
       case "opened":
-        if (this.#phase === "opening") this.#enter("connecting", nowMs + LIMITS.connectMs);
+        if (this.#phase !== "opening") return;
+        this.#mayRelay = input.relays ?? false;
+        this.#enter("connecting", nowMs + (this.#mayRelay ? LIMITS.directMs : LIMITS.connectMs));
         return;
       case "refused":
         this.#refused(nowMs, input.failure, input.retryAfterMs);
@@ -185,6 +191,10 @@ export class SessionMachine {
         this.#replace(nowMs, { message: "The server did not answer in time." });
         return;
       case "connecting":
+        if (this.#mayRelay) {
+          this.#relay(nowMs);
+          return;
+        }
         this.#replace(nowMs, {
           message:
             "The server answered, but no media connection came about. A firewall may block its WebRTC port.",
@@ -311,7 +321,18 @@ export class SessionMachine {
       this.#enter("recovering", nowMs + LIMITS.patienceMs);
       return;
     }
+    if (this.#phase === "connecting" && this.#mayRelay) {
+      this.#relay(nowMs);
+      return;
+    }
     this.#replace(nowMs, lost());
+  }
+
+  /** A browser asks a TURN server that it learns of late when ICE is restarted (RFC 8829 section 4.1.18). */
+  #relay(nowMs: number): void {
+    this.#mayRelay = false;
+    this.#enter("connecting", nowMs + LIMITS.connectMs);
+    this.#outputs.push({ type: "restart", session: this.#session });
   }
 }
 

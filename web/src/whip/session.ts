@@ -3,6 +3,7 @@
 
 import { parseRetryAfter } from "../lib/backoff";
 import { messageOf, type ProblemDetails, parseProblem } from "../lib/problem";
+import { haveRelay, parseIceServers } from "./ice-servers";
 import { type Failure, type Input, type Policy, SessionMachine, type Snapshot } from "./machine";
 import { applyFragment, restartFragment } from "./sdp";
 
@@ -92,6 +93,8 @@ export class SessionClient {
   readonly #media: Media;
   #session: Session | undefined;
   #timer: number | undefined;
+  /** As the newest answer named them: connections after the first know them from the start. */
+  #iceServers: readonly RTCIceServer[] = [];
 
   constructor(
     options: SessionOptions,
@@ -167,14 +170,19 @@ export class SessionClient {
   async #open(id: number): Promise<void> {
     const session: Session = {
       id,
-      connection: this.#environment.createConnection({ bundlePolicy: "max-bundle" }),
+      connection: this.#environment.createConnection({
+        bundlePolicy: "max-bundle",
+        iceServers: [...this.#iceServers],
+      }),
       abort: new AbortController(),
       closed: false,
     };
     this.#session = session;
     try {
+      const knew = haveRelay(this.#iceServers);
       await this.#negotiate(session);
-      this.#input({ type: "opened", session: id });
+      const relays = !knew && haveRelay(this.#iceServers);
+      this.#input({ type: "opened", session: id, relays });
       // The transport may have connected while the answer was still being applied.
       if (session.connection.connectionState === "connected") {
         this.#input({ type: "transport", session: id, state: "connected" });
@@ -246,6 +254,7 @@ export class SessionClient {
       const words = this.#media.explain(response.status, problem);
       throw new Refused(words, response.status, retryAfter);
     }
+    this.#learn(session.connection, parseIceServers(response.headers.get("Link")));
     const location = response.headers.get("Location");
     if (location) {
       session.location = new URL(location, response.url || this.#options.url).href;
@@ -253,6 +262,18 @@ export class SessionClient {
       if (session.closed) void this.#delete(session.location);
     }
     return body;
+  }
+
+  /** Later sessions begin with these servers; this one asks them when ICE is restarted. */
+  #learn(connection: RTCPeerConnection, iceServers: RTCIceServer[]): void {
+    this.#iceServers = iceServers;
+    if (iceServers.length === 0) return;
+    try {
+      connection.setConfiguration({ ...connection.getConfiguration(), iceServers });
+    } catch {
+      // An address that this browser does not understand: whoever needs no server goes on without.
+      this.#iceServers = [];
+    }
   }
 
   async #restart(id: number): Promise<void> {
