@@ -22,6 +22,10 @@ const FLAGS = [
   "--disable-features=WebRtcHideLocalIpsWithMdns",
 ];
 
+// An origin that is not on loopback, and yet may use what browsers keep for secure ones.
+const { TRUSTED_ORIGIN } = process.env;
+if (TRUSTED_ORIGIN) FLAGS.push(`--unsafely-treat-insecure-origin-as-secure=${TRUSTED_ORIGIN}`);
+
 /** A page in a Chromium of its own. What it logs as an error goes to `say`. */
 export async function openPage(say) {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";

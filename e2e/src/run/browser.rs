@@ -127,6 +127,16 @@ impl Browser {
         Ok(browser)
     }
 
+    /// As [`Browser::publish`], with the prefix of a command that runs node.
+    ///
+    /// # Errors
+    /// When media does not flow.
+    pub async fn publish_by(node: Command, url: &str) -> anyhow::Result<Self> {
+        let mut browser = Self::start_by(node, "studio.mjs", &[url])?;
+        browser.live().await?;
+        Ok(browser)
+    }
+
     /// Goes live from the studio page at `studio` and, in the same page, watches another participant at the WHEP URL;
     /// judges `seconds` of what is seen and heard.
     ///
@@ -293,12 +303,15 @@ impl Browser {
     }
 
     fn start(script: &str, arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::start_by(Command::new(tools::system("node")?), script, arguments)
+    }
+
+    fn start_by(mut command: Command, script: &str, arguments: &[&str]) -> anyhow::Result<Self> {
         let folder = crate::workspace().join("e2e/browser");
         ensure!(
             folder.join("node_modules").exists(),
             "run `deploy/scripts/install test` for playwright-core"
         );
-        let mut command = Command::new(tools::system("node")?);
         command.arg(folder.join(script)).args(arguments);
         Ok(Self {
             process: Process::start(script, &mut command)?,

@@ -3,6 +3,7 @@
 pub mod anchor;
 pub mod browser;
 pub mod destination;
+pub mod namespace;
 pub mod ports;
 pub mod process;
 pub mod redis;

@@ -20,5 +20,6 @@ mod restart;
 mod rtmp;
 mod slate;
 mod support;
+mod turn;
 mod uplink;
 mod whep;
