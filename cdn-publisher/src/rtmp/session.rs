@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use media::flv::{Tag, TagKind};
 use media::{Config, Track};
 use rml_rtmp::messages::{MessagePayload, RtmpMessage, UserControlEventType};
-use rml_rtmp::rml_amf0::Amf0Value;
+use rml_rtmp::rml_amf0::{self, Amf0Value};
 use rml_rtmp::time::RtmpTimestamp;
 
 use super::chunk::{self, Message, Reader};
@@ -151,6 +151,13 @@ impl Session {
         if !is_command && !is_control || message.payload.len() > MAX_COMMAND_BYTES {
             return Ok(None);
         }
+        if is_command {
+            // A malformed notification is not worth a reconnection.
+            let Some((name, transaction, object, info)) = command_of(&message) else {
+                return Ok(None);
+            };
+            return self.command(&name, transaction, object, info);
+        }
         let payload = MessagePayload {
             timestamp: RtmpTimestamp::new(message.timestamp_ms),
             type_id: message.kind,
@@ -158,7 +165,6 @@ impl Session {
             data: message.payload,
         };
         let Ok(parsed) = payload.to_rtmp_message() else {
-            // A malformed notification is not worth a reconnection.
             return Ok(None);
         };
         match parsed {
@@ -174,18 +180,10 @@ impl Session {
                 buffer_length: None,
                 timestamp,
             })?,
-            RtmpMessage::Amf0Command {
-                command_name,
-                transaction_id,
-                command_object,
-                additional_arguments,
-            } => {
-                let info = additional_arguments.into_iter().next();
-                return self.command(&command_name, transaction_id, command_object, info);
-            }
             RtmpMessage::Unknown { .. }
             | RtmpMessage::Abort { .. }
             | RtmpMessage::Acknowledgement { .. }
+            | RtmpMessage::Amf0Command { .. }
             | RtmpMessage::Amf0Data { .. }
             | RtmpMessage::AudioData { .. }
             | RtmpMessage::SetPeerBandwidth { .. }
@@ -460,6 +458,25 @@ fn text(info: &Amf0Value, name: &str) -> String {
     String::new()
 }
 
+/// Name, transaction, object and first argument of a command; `None` when it is none. Read value by value: the library's own
+/// reader of commands panics where there are fewer than three.
+fn command_of(message: &Message) -> Option<(String, f64, Amf0Value, Option<Amf0Value>)> {
+    // What is said to be AMF3 is AMF0 behind a zero.
+    let marked = message.payload.strip_prefix(&[0]);
+    let amf0 = marked
+        .filter(|_| message.kind == 17)
+        .unwrap_or(&message.payload);
+    let mut values = rml_amf0::deserialize(&mut std::io::Cursor::new(amf0))
+        .ok()?
+        .into_iter();
+    match (values.next()?, values.next()?, values.next()?) {
+        (Amf0Value::Utf8String(name), Amf0Value::Number(transaction), object) => {
+            Some((name, transaction, object, values.next()))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -555,6 +572,15 @@ mod tests {
             session.output().as_ref(),
             [2, 0, 0, 0, 0, 0, 6, 4, 0, 0, 0, 0, 0, 7, 1, 2, 3, 4]
         );
+    }
+
+    #[test]
+    fn a_command_that_says_nothing_is_ignored() {
+        let mut session = shaken();
+        for kind in [17, 20] {
+            let empty = [3, 0, 0, 0, 0, 0, 0, kind, 0, 0, 0, 0];
+            assert!(matches!(session.handle(&empty), Ok(None)));
+        }
     }
 
     proptest! {
