@@ -38,6 +38,8 @@ pub(crate) const MAX_PACKETS: usize = 256;
 pub(crate) const CONCEAL_SAMPLES: i64 = 4_800;
 /// Longest concealment after a DTX packet: the sender refreshes its comfort noise every 400 ms (RFC 6716 §2.1.9).
 pub(crate) const DTX_CONCEAL_SAMPLES: i64 = 24_000;
+/// The shortest stretch that Opus makes up, in samples: 2.5 ms (RFC 6716 §2.1.4).
+const SHORTEST: f64 = 120.0;
 /// A packet of at most this many bytes announces that nothing will be sent for a while.
 const DTX_PACKET_BYTES: usize = 2;
 /// Samples kept behind the reading position, for jumps back.
@@ -423,8 +425,13 @@ impl AudioInput {
         };
         let gap = next.at - run.next_at;
         let packet = next.samples as f64;
-        if gap >= 0.5 * packet {
-            let samples = next.samples;
+        // The rest of a hole that has begun is filled too.
+        let within = self.coding == Coding::Opus && run.concealed > 0 && gap >= SHORTEST;
+        if gap >= 0.5 * packet || within {
+            let samples = match self.coding {
+                Coding::Opus => fits(gap).min(next.samples),
+                Coding::Aac { .. } => next.samples,
+            };
             // Its error correction covers what was lost just before it, and no more.
             let recoverable = (gap < 1.5 * packet).then(|| next.data.clone());
             self.conceal(samples, recoverable);
@@ -554,6 +561,16 @@ impl AudioInput {
     pub(crate) fn counters(&self) -> Counters {
         self.counters
     }
+}
+
+/// The length nearest to a gap that Opus can make up, in samples. A gap that is no whole packet, as where a clip starts over, must not leave the sound beside its place.
+fn fits(gap: f64) -> i64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "`as` saturates, and a packet bounds it"
+    )]
+    let steps = (gap / SHORTEST).round() as i64;
+    steps.saturating_mul(SHORTEST as i64)
 }
 
 impl std::ops::Add for Counters {

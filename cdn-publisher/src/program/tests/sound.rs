@@ -79,6 +79,15 @@ fn direct(pcm: &[Frame]) -> Vec<Frame> {
 
 /// `packets` through a program (those that `lost` names do not arrive); what is heard from program sample [`START`] on.
 fn program(packets: &[Bytes], lost: impl Fn(usize) -> bool) -> (Vec<Frame>, ProgramStats) {
+    program_with_hole(packets, lost, (usize::MAX, 0))
+}
+
+/// The same; packets from `hole.0` on are captured `hole.1` samples later than they would be.
+fn program_with_hole(
+    packets: &[Bytes],
+    lost: impl Fn(usize) -> bool,
+    hole: (usize, i64),
+) -> (Vec<Frame>, ProgramStats) {
     let mut sim = Sim::new(Box::new(RealCodecs), 3);
     sim.on_air(0, SOURCE);
     let (video, audio) = (video_track(0), opus_track());
@@ -88,7 +97,9 @@ fn program(packets: &[Bytes], lost: impl Fn(usize) -> bool) -> (Vec<Frame>, Prog
         sim.arrives(SOURCE, picture(&video, at, n % 30 == 0, 0), 0);
     }
     for (n, data) in packets.iter().enumerate().filter(|(n, _)| !lost(*n)) {
-        let at = start_ns + i64::try_from(n).unwrap() * 20_000_000;
+        let later = if n >= hole.0 { hole.1 } else { 0 };
+        let sample = i64::try_from(n).unwrap() * 960 + later;
+        let at = start_ns + sample * 1_000_000 / 48;
         let after = sim.jitter(100_000_000);
         sim.arrives(SOURCE, unit(&audio, at, true, data.clone()), after);
     }
@@ -178,6 +189,30 @@ fn forward_error_correction_and_concealment_are_heard() {
         pairs.map(|(a, b)| f64::from(a[0] - b[0]).powi(2)).sum()
     };
     assert!(error(&heard) < error(&holes), "no better than silence");
+}
+
+#[test]
+fn a_hole_of_no_whole_packet_leaves_the_sound_in_its_place() {
+    // Where a clip starts over, ffmpeg leaves 12 ms out.
+    let packets = opus_packets(&speech_like(), false);
+    let decoded = opus_decoded(&packets);
+    for later in [576, 700, 1_300] {
+        let hole = (100, later);
+        let (heard, stats) = program_with_hole(&packets, |_| false, hole);
+        assert_eq!(stats.audio.silence_inserted_samples, 0);
+        // A second later, and from then on.
+        let from = 110 * 960;
+        let likeness = |lag: i64| -> f64 {
+            let at = usize::try_from(from + later + lag).unwrap();
+            let pairs = heard[at..at + 48_000]
+                .iter()
+                .zip(&decoded[from as usize + 312..]);
+            pairs.map(|(a, b)| f64::from(a[0] * b[0])).sum()
+        };
+        let best = (-900..900).max_by(|a, b| likeness(*a).total_cmp(&likeness(*b)));
+        let lag = best.unwrap();
+        assert!(lag.abs() <= 60, "a hole of {later} samples leaves {lag}");
+    }
 }
 
 #[test]
