@@ -569,8 +569,8 @@ fn fits(gap: f64) -> i64 {
         clippy::cast_possible_truncation,
         reason = "`as` saturates, and a packet bounds it"
     )]
-    let steps = (gap / SHORTEST).round() as i64;
-    steps.saturating_mul(SHORTEST as i64)
+    let samples = ((gap / SHORTEST).round() * SHORTEST) as i64;
+    samples
 }
 
 impl std::ops::Add for Counters {
