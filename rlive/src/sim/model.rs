@@ -125,12 +125,6 @@ model! {
     outage_every_s = 1_200.0, Assumed;
     /// Outages last between one second and this.
     outage_most_s = 10.0, Assumed;
-    /// Time between shocks to a provider's network.
-    shock_every_s = 600.0, Assumed;
-    /// How long a shock lasts.
-    shock_s = 5.0, Assumed;
-    /// Relays of the provider that it hits.
-    shock_share = 0.2, Assumed;
 
     /// One way from a relay to a player of the same provider, median.
     delay_ms = 25.0, Assumed;

@@ -13,7 +13,7 @@ const SMALL: Scale = Scale {
 fn the_model_is_frozen() {
     assert_eq!(
         Model::default().hash(),
-        0x998c_0b18_c973_2d98,
+        0x9136_24a6_67a8_9db9,
         "{:#x}",
         Model::default().hash()
     );
