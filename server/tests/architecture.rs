@@ -34,6 +34,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "signaling",
             "cdn-publisher",
             "origin",
+            "rlive",
             "server",
             "e2e",
         ],
