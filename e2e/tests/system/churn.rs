@@ -1,9 +1,10 @@
 //! Broadcasters who come and go without end, half of them without a word: nothing stays behind, and the show goes on.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use e2e::analysis::{decode, pictures, tracks};
 use e2e::capture::FlvViewer;
 use e2e::clip::{self, Clip, PictureSize};
@@ -15,9 +16,12 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use crate::support::{Recording, SOON, largest_step_ms};
 
 /// How many sessions come; `ANCHORNET_CHURN` sets another number.
-const SESSIONS: usize = 90;
-/// The first of them find the memory that a node settles at.
-const SETTLING: usize = 30;
+const SESSIONS: usize = 120;
+/// Memory is looked at after every so many, with nobody left but the host.
+const ROUND: usize = 30;
+/// So many rounds find the memory that a node settles at: what the allocator keeps of sessions that are gone, and what the
+/// host's own stream fills.
+const SETTLING: usize = 3;
 /// How many there are at the same time.
 const AT_ONCE: usize = 6;
 /// Channels that they come to.
@@ -33,6 +37,15 @@ async fn gauge(anchor: &Anchor, name: &str) -> anyhow::Result<f64> {
         return Ok(0.0);
     };
     Ok(value.parse()?)
+}
+
+/// Who has series of their own in `/metrics`, by participant.
+async fn described(anchor: &Anchor) -> anyhow::Result<BTreeSet<String>> {
+    let metrics = reqwest::get(anchor.url("/metrics")).await?.text().await?;
+    let lines = metrics.lines();
+    let lines = lines.filter(|line| line.starts_with("anchornet_track_packets_total{"));
+    let names = lines.filter_map(|line| line.split("participant=\"").nth(1)?.split('"').next());
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// Comes to a channel with a short clip, also when the channel is just ending because its last one left; every other one
@@ -82,10 +95,12 @@ async fn churn(anchor: &Anchor, numbers: std::ops::Range<usize>) -> anyhow::Resu
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await?;
-    // Those who vanished are given up.
-    eventually("end of all sessions but the host's", SOON, async || {
+    // Those who vanished are given up, and the channels that nobody is in any more end.
+    eventually("end of all but the host's", SOON, async || {
         let sessions = gauge(anchor, "anchornet_sfu_sessions").await?;
+        let channels = gauge(anchor, "anchornet_channels").await?;
         ensure!(sessions <= 1.0, "{sessions} sessions");
+        ensure!(channels <= 1.0, "{channels} channels");
         Ok(())
     })
     .await
@@ -107,18 +122,23 @@ async fn who_comes_and_goes_leaves_nothing_behind() -> anyhow::Result<()> {
     let _host = whip::ffmpeg(&anchor.whip("demo?participant=host&role=host"), &file, true)?;
     viewer.wait_for_pictures(60, SOON).await?;
 
-    churn(&anchor, 0..SETTLING).await?;
-    let before_kib = anchor.resident_kib()?;
-    churn(&anchor, SETTLING..sessions).await?;
-    let after_kib = anchor.resident_kib()?;
-    report(&format!(
-        "{sessions} sessions: {before_kib} KiB, then {after_kib} KiB"
-    ));
-    // A leak of sessions grows with their number, the slack of an allocator does not: few of them tell less.
-    let percent = if sessions < 200 { 110 } else { 105 };
+    let mut resident_kib = Vec::new();
+    for from in (0..sessions).step_by(ROUND) {
+        churn(&anchor, from..(from + ROUND).min(sessions)).await?;
+        resident_kib.push(anchor.resident_kib()?);
+    }
+    report(&format!("{sessions} sessions: {resident_kib:?} KiB"));
+    let settled_kib = resident_kib.get(SETTLING - 1);
+    let settled_kib = *settled_kib.context("a run of some rounds")?;
+    let last_kib = resident_kib[resident_kib.len() - 1];
+    let described = described(&anchor).await?;
     ensure!(
-        after_kib * 100 <= before_kib * percent,
-        "memory grew from {before_kib} to {after_kib} KiB"
+        described.iter().eq(["host"]),
+        "series of who is gone: {described:?}"
+    );
+    ensure!(
+        last_kib * 100 <= settled_kib * 105,
+        "memory grew from {settled_kib} to {last_kib} KiB: {resident_kib:?}"
     );
 
     let recording = Recording::of(&viewer.tags())?;
