@@ -11,6 +11,7 @@
 pub mod analysis;
 pub mod capture;
 pub mod clip;
+pub mod interop;
 pub mod run;
 
 use std::path::{Path, PathBuf};

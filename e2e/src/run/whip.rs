@@ -126,6 +126,41 @@ pub fn gstreamer(command: &mut Command, url: &str, token: &str) -> anyhow::Resul
     Process::start("gst-launch", command)
 }
 
+/// Watches a WHEP URL with GStreamer, decoding what comes: a line with `GstIdentity:pictures` or `GstIdentity:sounds` for each.
+///
+/// # Errors
+/// When it does not start.
+pub fn gstreamer_viewer(command: &mut Command, url: &str, token: &str) -> anyhow::Result<Process> {
+    let pipeline = "whep. ! application/x-rtp,media=video ! rtph264depay ! h264parse ! avdec_h264 \
+        ! identity name=pictures silent=false ! fakesink \
+        whep. ! application/x-rtp,media=audio ! rtpopusdepay ! opusdec ! identity name=sounds silent=false ! fakesink";
+    command.arg("-v").args([
+        "whepsrc",
+        "name=whep",
+        &format!("whep-endpoint={url}"),
+        &format!("auth-token={token}"),
+        "video-caps=application/x-rtp,media=video,encoding-name=H264,payload=103,clock-rate=90000",
+        "audio-caps=application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000",
+    ]);
+    command.args(pipeline.split_whitespace());
+    Process::start("gst-launch viewer", command)
+}
+
+/// What Firefox offers: its `version`, and the SDP to `publish` and to `play`.
+///
+/// # Errors
+/// When it cannot be driven.
+pub fn firefox_offers(firefox: &Path) -> anyhow::Result<serde_json::Value> {
+    let script = crate::workspace().join("e2e/clients/firefox_offer.py");
+    let output = Command::new(tools::python()?)
+        .arg(script)
+        .arg(firefox)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{said}");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
 /// Says that something was not tried, and why.
 #[expect(clippy::print_stderr, reason = "the test runner shows it")]
 pub fn skipped(why: &str) {

@@ -6,12 +6,14 @@ use anyhow::{Context as _, ensure};
 use e2e::analysis::pictures::follow;
 use e2e::analysis::{rtp, sync, tone};
 use e2e::clip::{self, Clip};
+use e2e::interop::{self, Case, Direction, Outcome};
 use e2e::run::anchor::{Anchor, Options};
 use e2e::run::browser::Browser;
 use e2e::run::process::{Process, report};
-use e2e::run::{eventually, rude, whip};
+use e2e::run::{eventually, rude, tools, whip};
 use serde_json::Value;
 
+use crate::clients::aiortc_version;
 use crate::collab::{CLIP_S, FPS, Show};
 use crate::support::{SOON, median, samples};
 
@@ -26,6 +28,9 @@ pub(crate) fn studio(anchor: &Anchor, participant: &str, role: &str) -> String {
 
 #[tokio::test]
 async fn two_browsers_see_and_hear_each_other() -> anyhow::Result<()> {
+    let version = interop::version(&tools::system("chromium")?, "--version");
+    let begin = |direction| Case::begin("Chromium", &version, direction);
+    let (publish, play) = (begin(Direction::Publish)?, begin(Direction::Play)?);
     let anchor = Anchor::start().await?;
     let whep = |participant: &str| anchor.url(&format!("/whep/demo/{participant}"));
     let ann = Browser::talk(&studio(&anchor, "ann", "host"), &whep("bob"), SECONDS)?;
@@ -34,7 +39,10 @@ async fn two_browsers_see_and_hear_each_other() -> anyhow::Result<()> {
         sees_and_hears(browser, 0).await.context(name)?;
     }
     ensure!(anchor.panics().is_empty(), "{:?}", anchor.panics());
-    Ok(())
+    let detail = "the studio page, in two browsers that see and hear each other";
+    publish.end(Outcome::Works, format!("{detail}; nothing of it is broken"))?;
+    let detail = "two browsers see and hear each other for 12 s; every number drawn into the pictures is read, none steps back";
+    play.end(Outcome::Works, detail)
 }
 
 /// What a browser that talks ([`Browser::talk`], for [`SECONDS`]) gets of the other, who draws numbers and sends a tone. The
@@ -68,6 +76,7 @@ fn decoded(viewer: &Process) -> anyhow::Result<(u32, u32)> {
 
 #[tokio::test]
 async fn a_participant_who_comes_back_is_seen_again_by_the_same_subscriber() -> anyhow::Result<()> {
+    let case = Case::begin("aiortc", aiortc_version()?, Direction::Play)?;
     let anchor = Anchor::start().await?;
     let file = clip::clip(&Clip::default())?;
     let publish = format!("{}?participant=ann", anchor.whip("demo"));
@@ -98,7 +107,8 @@ async fn a_participant_who_comes_back_is_seen_again_by_the_same_subscriber() -> 
     ensure!(ended.success(), "{}", viewer.tail());
     drop(second);
     ensure!(anchor.panics().is_empty(), "{:?}", anchor.panics());
-    Ok(())
+    let detail = "it decodes a participant, who vanishes and comes back, in one session";
+    case.end(Outcome::Works, detail)
 }
 
 #[tokio::test]
