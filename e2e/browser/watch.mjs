@@ -1,19 +1,16 @@
 // Watches a channel on the project's own watch page and reports what a viewer saw and heard.
 //
-// Usage: node watch.mjs WATCH_URL flv|hls|webrtc SECONDS
+// Usage: node watch.mjs WATCH_URL flv|hls|webrtc SECONDS [SETTLE_SECONDS]
 // Says {"event":"playing"} once the picture moves, {"event":"judging"} when it has settled, {"event":"report",…} after SECONDS
 // of judging, then ends.
 
 import { readFileSync } from "node:fs";
 import { openPage, say } from "./chromium.mjs";
 
-const [url, player, seconds] = process.argv.slice(2);
+// Playback settles before it is judged: players fill their buffers and find their distance to live.
+const [url, player, seconds, settle = "4"] = process.argv.slice(2);
 const here = (name) => readFileSync(new URL(name, import.meta.url), "utf8");
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1_000));
-
-/** Playback settles for so long before it is judged: players fill their buffers and find their distance to live. HLS shows
- * at first what was sent while this browser started, and its publisher had to wait for a processor. */
-const SETTLE_S = player === "hls" ? 10 : 4;
 
 const { browser, page } = await openPage(say);
 try {
@@ -33,7 +30,7 @@ try {
     await page.getByRole("button", { name: /turn sound on/i }).first().click({ timeout: 5_000 });
   }
   say({ event: "playing", muted: await page.evaluate(() => window.anchornet.video.muted) });
-  await sleep(SETTLE_S);
+  await sleep(Number(settle));
   await page.evaluate(() => window.probe.judge());
   say({ event: "judging" });
   const before = await page.evaluate(() => window.anchornet.stats());

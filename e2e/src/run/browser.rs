@@ -189,6 +189,20 @@ impl Browser {
         Self::start("watch.mjs", &[url, player, &seconds.to_string()])
     }
 
+    /// As [`Self::watch`], after `settle_s` of playback that is not judged.
+    ///
+    /// # Errors
+    /// When Chromium is missing.
+    pub fn watch_settled(
+        url: &str,
+        player: &str,
+        seconds: u32,
+        settle_s: u32,
+    ) -> anyhow::Result<Self> {
+        let (seconds, settle) = (seconds.to_string(), settle_s.to_string());
+        Self::start("watch.mjs", &[url, player, &seconds, &settle])
+    }
+
     /// Opens a WHEP URL on an empty page, with or without the `feedback` that congestion control is made of, and judges
     /// `seconds` of it.
     ///

@@ -289,9 +289,9 @@ fn assert_nobody_noticed(recording: &Recording, by: HostBy) -> anyhow::Result<()
         .iter()
         .zip(drawn.numbers.windows(2))
         .filter(|(_, pair)| pair[1] < pair[0])
-        .map(|(unit, _)| unit.pts_s() - start)
+        .map(|(unit, _)| unit.pts_s())
         .collect();
-    let near_loop = |at: f64| loops.iter().any(|l| (at - l).abs() < 0.3);
+    let near_loop = |at: f64| loops.iter().any(|l| (at + start - l).abs() < 0.3);
     let clicks: Vec<f64> = defects
         .clicks
         .into_iter()
@@ -308,16 +308,37 @@ fn assert_nobody_noticed(recording: &Recording, by: HostBy) -> anyhow::Result<()
     );
 
     let beeps = sync::beeps(&recording.sound(1)?, start);
-    let offsets = sync::offsets(&drawn.flashes, &beeps);
-    ensure!(offsets.len() >= 8, "{} beeps", offsets.len());
-    let quarter = offsets.len() / 4;
-    let before = median(offsets[..quarter].to_vec());
-    let after = median(offsets[offsets.len() - quarter..].to_vec());
-    assert!(
-        (after - before).abs() <= 0.010,
-        "A/V offset went from {before:.4} s to {after:.4} s"
-    );
+    let moved = moved_s(&drawn.flashes, &loops, &beeps)?;
+    let total: f64 = moved.iter().sum();
+    report(&format!("A/V offset moved by {total:.4} s: {moved:.4?}"));
+    assert!(total.abs() <= 0.010, "A/V offset moved: {moved:.4?} s");
     Ok(())
+}
+
+/// By how much beeps move against flashes, in seconds, within each time that the clip is played. Where it starts over the
+/// sender may move them itself: ffmpeg's WHIP muxer counts the packets of Opus, and leaves out the hole at a clip's end.
+fn moved_s(flashes: &[f64], loops: &[f64], beeps: &[f64]) -> anyhow::Result<Vec<f64>> {
+    let starts = std::iter::once(&f64::NEG_INFINITY).chain(loops);
+    let ends = loops.iter().chain(std::iter::once(&f64::INFINITY));
+    let mut moved = Vec::new();
+    for (start, end) in starts.zip(ends) {
+        let within = |flash: &&f64| (*start..*end).contains(*flash);
+        let flashes: Vec<f64> = flashes.iter().filter(within).copied().collect();
+        let offsets = sync::offsets(&flashes, beeps);
+        let quarter = offsets.len() / 4;
+        if quarter >= 2 {
+            let before = median(offsets[..quarter].to_vec());
+            let after = median(offsets[offsets.len() - quarter..].to_vec());
+            moved.push(after - before);
+        }
+    }
+    ensure!(
+        !moved.is_empty(),
+        "{} flashes, {} beeps",
+        flashes.len(),
+        beeps.len()
+    );
+    Ok(moved)
 }
 
 /// How often another encoder's pictures follow, by the parameter sets in the keyframes.

@@ -345,6 +345,19 @@ async fn refuses_subscribers(policy: &str, b_frames: u32, pyramid: bool) -> anyh
     .map_err(|error| error.context(host.tail()))
 }
 
+/// A guest by WHIP who is live.
+async fn live_guest(anchor: &Anchor) -> anyhow::Result<Process> {
+    let url = anchor.whip("demo?participant=guest&role=guest");
+    let guest = whip::ffmpeg(&url, &guest_clip()?, true)?;
+    eventually("a guest", SOON, async || {
+        let found = anchor.participant("demo", "guest").await?;
+        ensure!(found["state"] == "live", "{found}");
+        Ok(())
+    })
+    .await?;
+    Ok(guest)
+}
+
 /// A guest by WHIP beside a host by RTMP with B-frames: cut to the mix and back.
 #[tokio::test]
 async fn such_a_host_talks_with_a_guest() -> anyhow::Result<()> {
@@ -362,14 +375,7 @@ async fn such_a_host_talks_with_a_guest() -> anyhow::Result<()> {
     let url = anchor.rtmp("demo?participant=host&role=host");
     let host = rtmp::ffmpeg(&url, &file(encoding)?, true)?;
     viewer.wait_for_pictures(30, SOON).await?;
-    let guest = anchor.whip("demo?participant=guest&role=guest");
-    let guest = whip::ffmpeg(&guest, &guest_clip()?, true)?;
-    eventually("a guest", SOON, async || {
-        let found = anchor.participant("demo", "guest").await?;
-        ensure!(found["state"] == "live", "{found}");
-        Ok(())
-    })
-    .await?;
+    let guest = live_guest(&anchor).await?;
     let told = || {
         format!(
             "{}\n{}\n{}",
@@ -416,14 +422,7 @@ async fn high_efficiency_aac_goes_over_the_bus() -> anyhow::Result<()> {
     let url = anchor.rtmp("demo?participant=host&role=host");
     let host = rtmp::ffmpeg(&url, &file(encoding)?, false)?;
     viewer.wait_for_pictures(30, SOON).await?;
-    let guest = anchor.whip("demo?participant=guest&role=guest");
-    let _guest = whip::ffmpeg(&guest, &guest_clip()?, true)?;
-    eventually("a guest", SOON, async || {
-        let found = anchor.participant("demo", "guest").await?;
-        ensure!(found["state"] == "live", "{found}");
-        Ok(())
-    })
-    .await?;
+    let _guest = live_guest(&anchor).await?;
     let from = f64::from(viewer.last_ms()?) / 1_000.0;
     for mode in ["collab", "solo"] {
         let (status, answer) = anchor.switch("demo", mode).await?;
