@@ -317,6 +317,9 @@ fn assert_nobody_noticed(recording: &Recording, by: HostBy) -> anyhow::Result<()
 
 /// By how much beeps move against flashes, in seconds, within each time that the clip is played. Where it starts over the
 /// sender may move them itself: ffmpeg's WHIP muxer counts the packets of Opus, and leaves out the hole at a clip's end.
+///
+/// A flash that the mix shows lies on the mix's own grid, up to a frame later; which flashes those are is chance. So the
+/// latest beeps are compared, those of flashes that were shown as the host sent them.
 fn moved_s(flashes: &[f64], loops: &[f64], beeps: &[f64]) -> anyhow::Result<Vec<f64>> {
     let starts = std::iter::once(&f64::NEG_INFINITY).chain(loops);
     let ends = loops.iter().chain(std::iter::once(&f64::INFINITY));
@@ -327,8 +330,8 @@ fn moved_s(flashes: &[f64], loops: &[f64], beeps: &[f64]) -> anyhow::Result<Vec<
         let offsets = sync::offsets(&flashes, beeps);
         let quarter = offsets.len() / 4;
         if quarter >= 2 {
-            let before = median(offsets[..quarter].to_vec());
-            let after = median(offsets[offsets.len() - quarter..].to_vec());
+            let before = percentile(offsets[..quarter].to_vec(), 0.9);
+            let after = percentile(offsets[offsets.len() - quarter..].to_vec(), 0.9);
             moved.push(after - before);
         }
     }
