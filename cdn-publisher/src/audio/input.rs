@@ -563,7 +563,8 @@ impl AudioInput {
     }
 }
 
-/// The length nearest to a gap that Opus can make up, in samples. A gap that is no whole packet, as where a clip starts over, must not leave the sound beside its place.
+/// The length nearest to a gap that Opus can make up, in samples. A gap that is no whole packet, as where a clip starts over,
+/// must not leave the sound beside its place.
 fn fits(gap: f64) -> i64 {
     #[expect(
         clippy::cast_possible_truncation,

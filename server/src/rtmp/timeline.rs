@@ -7,7 +7,7 @@
 //!   before its publisher was let in. So a sender that begins with a burst is *ahead*: its units come early, none is
 //!   lost, and it stays so.
 //! - Then it stands still. TCP delays whole bursts; they are late, and their samples are where they were.
-//! - When the minimum of the last 20 s, but for that lead, has strayed by more than [`DEAD_BAND_NS`] (a clock that is fast or slow, another way
+//! - When the minimum of the last 20 s, but for that lead, has strayed by more than a [`DeadBand`] (a clock that is fast or slow, another way
 //!   through the network), the offset is slewed towards it by at most [`SLEW_PPM`], which a resampler can follow.
 //! - When everything has come late for [`LATE_FOR_NS`], it is set anew: nothing would be heard any more.
 //! - A *break* of the sender's timeline sets it anew too: time that steps back by more than a second, that is
@@ -15,14 +15,10 @@
 
 use media::time::unwrap_u32;
 
-use crate::sfu::WindowedMinimum;
+use crate::sfu::{DeadBand, WindowedMinimum};
 
 /// How long units wait before the first capture time is given.
 pub(super) const SETTLE_NS: i64 = 150_000_000;
-/// The offset stands still while the minimum is this close.
-pub(super) const DEAD_BAND_NS: i64 = 20_000_000;
-/// Slewing ends when it is this close.
-const REACHED_NS: i64 = 2_000_000;
 /// The fastest slew, in millionths.
 pub(super) const SLEW_PPM: i64 = 500;
 /// A step back in time beyond this is another timeline.
@@ -78,7 +74,7 @@ pub(super) struct Timeline {
     since_ns: Option<i64>,
     /// Since when everything has come late, and the least delay since.
     late: Option<(i64, i64)>,
-    slewing: bool,
+    dead_band: DeadBand,
     slewed_at_ms: i64,
 }
 
@@ -189,9 +185,7 @@ impl Timeline {
             return;
         };
         let error = target.saturating_add(self.lead_ns).saturating_sub(offset);
-        let begins = error.saturating_abs() > DEAD_BAND_NS;
-        self.slewing = begins || (self.slewing && error.saturating_abs() > REACHED_NS);
-        if self.slewing {
+        if self.dead_band.moves(error) {
             // After a gap there is a long way to go, but nobody has waited for it.
             let most = passed.min(1_000).saturating_mul(SLEW_PPM);
             self.offset_ns = Some(offset.saturating_add(error.clamp(-most, most)));
@@ -202,6 +196,7 @@ impl Timeline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sfu::DEAD_BAND;
 
     /// A sender whose clock runs `ppm` fast, through a network with this jitter; the offsets that were used.
     fn run(seconds: i64, ppm: i64, jitter_ms: impl Fn(i64) -> i64) -> Vec<(i64, i64)> {
@@ -289,7 +284,7 @@ mod tests {
             // A clock that is fast by 200 ppm has gained 360 ms in 30 minutes.
             let expected = 2_000_000_000 - ppm * 1_800 * 1_000;
             assert!(
-                (last - expected).abs() < DEAD_BAND_NS + 10 * MS,
+                (last - expected).abs() < DEAD_BAND + 10 * MS,
                 "{ppm}: {last}"
             );
         }

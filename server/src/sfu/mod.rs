@@ -58,7 +58,9 @@ use self::table::Table;
 pub use config::Config;
 pub(crate) use delivery::Delivery;
 pub use feed::Feed;
-pub(crate) use ingress_clock::WindowedMinimum;
+#[cfg(test)]
+pub(crate) use ingress_clock::DEAD_BAND;
+pub(crate) use ingress_clock::{DeadBand, WindowedMinimum};
 pub use metrics::describe_metrics;
 pub(crate) use packetize::h264_payloads;
 pub(crate) use policer::Policer;

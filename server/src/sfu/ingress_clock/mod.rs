@@ -20,13 +20,18 @@
 //!   [`OFFSET_SLEW_PPM`], the bias of locked audio by [`AUDIO_SLEW_PPM`] (0.1 %, what the program's resampler can
 //!   follow), of locked video by [`VIDEO_SLEW_PPM`], or [`VIDEO_CATCH_UP_PPM`] while lips and voice are visibly apart.
 //! - What jumps is sound that is placed anew, and a break of the timeline itself (the sender restarts its RTP clock; an
-//!   error beyond [`BREAK`]), which says so. A capture time never lies more than [`MAX_LEAD`] ahead of its arrival: a longer burst is compressed.
+//!   error beyond [`BREAK`]), which says so. A capture time never lies more than [`MAX_LEAD`] ahead of its arrival: a
+//!   longer burst is compressed.
 //! - A sender report that contradicts its predecessor, the other track or the arrival of media is ignored; three that
 //!   agree with each other mean that the sender's clock was set, and start over from arrival times without a jump.
 
+mod dead_band;
 mod minimum;
 mod track;
 
+#[cfg(test)]
+pub(crate) use self::dead_band::DEAD_BAND;
+pub(crate) use self::dead_band::DeadBand;
 pub(crate) use self::minimum::WindowedMinimum;
 pub(crate) use self::track::{Media, Which};
 use self::track::{Track, Verdict};
@@ -44,10 +49,6 @@ pub(crate) const VIDEO_SLEW_PPM: i64 = 10_000;
 pub(crate) const VIDEO_CATCH_UP_PPM: i64 = 100_000;
 /// An offset of picture to sound that may be seen, in nanoseconds.
 const LIP_SYNC: i64 = 20_000_000;
-/// The offset stands still while the minimum is this close, in nanoseconds.
-pub(crate) const DEAD_BAND: i64 = 20_000_000;
-/// Slewing ends when it is this close.
-const REACHED: i64 = 2_000_000;
 /// Sound that comes later than this behind its capture time is hardly heard: the program waits for 300 ms by default, and
 /// encodes 64 ms ahead.
 pub(crate) const LATE: i64 = 200_000_000;
@@ -80,8 +81,7 @@ pub(crate) struct IngressClock {
     /// Sender NTP to the anchor's clock; none before the first lock.
     offset: Option<i64>,
     minimum: WindowedMinimum,
-    /// The offset is on its way to the minimum.
-    slewing: bool,
+    dead_band: DeadBand,
     /// Newest NTP time that has slewed the offset.
     slewed_to: i64,
     /// NTP times are kept relative to the first report.
@@ -99,7 +99,7 @@ impl IngressClock {
             audio: Track::new(audio_hz, AUDIO_SLEW_PPM, AUDIO_SLEW_PPM),
             offset: None,
             minimum: WindowedMinimum::default(),
-            slewing: false,
+            dead_band: DeadBand::default(),
             slewed_to: i64::MIN,
             ntp_epoch: None,
             rejected_reports: 0,
@@ -206,8 +206,7 @@ impl IngressClock {
             self.unlock();
             return;
         }
-        self.slewing = error > DEAD_BAND || self.slewing && error > REACHED;
-        if self.slewing && self.slewed_to != i64::MIN {
+        if self.dead_band.moves(error) && self.slewed_to != i64::MIN {
             let progress = ntp.saturating_sub(self.slewed_to);
             self.offset = Some(slew(offset, target, progress, OFFSET_SLEW_PPM));
         }
@@ -241,7 +240,7 @@ impl IngressClock {
         self.audio.unlock();
         self.offset = None;
         self.minimum = WindowedMinimum::default();
-        self.slewing = false;
+        self.dead_band = DeadBand::default();
         self.slewed_to = i64::MIN;
     }
 

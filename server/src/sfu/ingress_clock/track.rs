@@ -4,8 +4,8 @@ use media::time::unwrap_u32;
 
 use super::minimum::WindowedMinimum;
 use super::{
-    BREAK, Capture, DEAD_BAND, EARLY, EARLY_FOR, LATE, LATE_FOR, LIP_SYNC, MAX_LEAD,
-    OFFSET_SLEW_PPM, REACHED, SECOND, slew,
+    BREAK, Capture, DeadBand, EARLY, EARLY_FOR, LATE, LATE_FOR, LIP_SYNC, MAX_LEAD,
+    OFFSET_SLEW_PPM, SECOND, slew,
 };
 
 /// How far a report may be from what its predecessor predicts: a fixed part and a part per elapsed time.
@@ -104,8 +104,8 @@ pub(super) struct Track {
     last: Option<(i64, i64)>,
     /// Capture time of the last unit.
     last_capture: Option<i64>,
-    /// While free: the bias is on its way to the minimum.
-    slewing: bool,
+    /// Of the bias, while free.
+    dead_band: DeadBand,
     astray: Option<Astray>,
     /// By how much it was placed later because all of it came late.
     moved: i64,
@@ -124,7 +124,7 @@ impl Track {
             bias: None,
             last: None,
             last_capture: None,
-            slewing: false,
+            dead_band: DeadBand::default(),
             astray: None,
             moved: 0,
         }
@@ -253,7 +253,7 @@ impl Track {
         self.minimum = WindowedMinimum::default();
         self.bias = None;
         self.last = None;
-        self.slewing = false;
+        self.dead_band = DeadBand::default();
         self.astray = None;
         self.moved = 0;
     }
@@ -273,10 +273,9 @@ impl Track {
             .map_or(0, |(previous, _)| media.saturating_sub(previous));
         // While free, both tracks follow their minimum at one speed.
         let off = self.bias.map_or(0, |bias| target.saturating_sub(bias));
-        let off = off.saturating_abs();
-        self.slewing = off > DEAD_BAND || self.slewing && off > REACHED;
-        let ppm = match (self.report, off > LIP_SYNC) {
-            (None, _) if self.slewing => OFFSET_SLEW_PPM,
+        let moves = self.dead_band.moves(off);
+        let ppm = match (self.report, off.saturating_abs() > LIP_SYNC) {
+            (None, _) if moves => OFFSET_SLEW_PPM,
             (None, _) => 0,
             (Some(_), false) => self.slew_ppm,
             (Some(_), true) => self.catch_up_ppm,
