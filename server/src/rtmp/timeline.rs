@@ -15,7 +15,7 @@
 
 use media::time::unwrap_u32;
 
-use crate::sfu::{DeadBand, WindowedMinimum};
+use crate::sfu::{Astray, DeadBand, LATE, Side, WindowedMinimum};
 
 /// How long units wait before the first capture time is given.
 pub(super) const SETTLE_NS: i64 = 150_000_000;
@@ -29,9 +29,7 @@ const BURST_NS: i64 = 5_000_000_000;
 pub(super) const MAX_LEAD_NS: i64 = 1_500_000_000;
 /// A unit may come this late: no connection is silent for longer.
 pub(super) const MAX_LATE_NS: i64 = 10_000_000_000;
-/// Sound that is always later than this is not heard.
-const LATE_NS: i64 = 150_000_000;
-/// For how long it may be so.
+/// For how long everything may be late: TCP holds up whole bursts.
 const LATE_FOR_NS: i64 = 3_000_000_000;
 const MS: i64 = 1_000_000;
 
@@ -72,8 +70,7 @@ pub(super) struct Timeline {
     minimum: WindowedMinimum,
     /// Arrival of the first unit: the settling begins there.
     since_ns: Option<i64>,
-    /// Since when everything has come late, and the least delay since.
-    late: Option<(i64, i64)>,
+    astray: Astray,
     dead_band: DeadBand,
     slewed_at_ms: i64,
 }
@@ -128,17 +125,10 @@ impl Timeline {
 
     /// Notes how late a unit is; sets the offset anew when all have been for long.
     fn is_always_late(&mut self, now_ns: i64, delay: i64, offset: i64) -> bool {
-        if delay.saturating_sub(offset) <= LATE_NS {
-            self.late = None;
+        let late = (delay.saturating_sub(offset) > LATE).then_some(Side::Late);
+        let Some(least) = self.astray.note(now_ns, late, delay, LATE_FOR_NS) else {
             return false;
-        }
-        let (since, least) = self.late.unwrap_or((now_ns, delay));
-        let least = least.min(delay);
-        self.late = Some((since, least));
-        if now_ns.saturating_sub(since) < LATE_FOR_NS {
-            return false;
-        }
-        self.late = None;
+        };
         self.offset_ns = Some(least);
         self.minimum = WindowedMinimum::default();
         self.minimum.add(now_ns, least);

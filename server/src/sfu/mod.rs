@@ -60,7 +60,7 @@ pub(crate) use delivery::Delivery;
 pub use feed::Feed;
 #[cfg(test)]
 pub(crate) use ingress_clock::DEAD_BAND;
-pub(crate) use ingress_clock::{DeadBand, WindowedMinimum};
+pub(crate) use ingress_clock::{Astray, DeadBand, LATE, Side, WindowedMinimum};
 pub use metrics::describe_metrics;
 pub(crate) use packetize::h264_payloads;
 pub(crate) use policer::Policer;

@@ -6,7 +6,8 @@
 //! after it ("locked"):                               (NTP − RTP time by the newest report) + offset
 //! ```
 //! where `offset`, the sender's NTP to the anchor's clock, is shared by all tracks. Whatever the network does moves
-//! picture and sound together. When a track locks, the offset is set so that *audio* does not move; video takes the
+//! picture and sound together. A sender that begins with a burst of more than [`BURST`] is ahead of its arrivals by it, and
+//! stays so: that *lead* is added to each minimum. When a track locks, the offset is set so that *audio* does not move; video takes the
 //! difference. It stands still until it is off by more than [`DEAD_BAND`] from the windowed minimum of (arrival − NTP), of
 //! the audio packets once audio is locked, and is slewed then: equal clocks are heard sample by sample.
 //!
@@ -25,10 +26,12 @@
 //! - A sender report that contradicts its predecessor, the other track or the arrival of media is ignored; three that
 //!   agree with each other mean that the sender's clock was set, and start over from arrival times without a jump.
 
+mod astray;
 mod dead_band;
 mod minimum;
 mod track;
 
+pub(crate) use self::astray::{Astray, LATE, Side};
 #[cfg(test)]
 pub(crate) use self::dead_band::DEAD_BAND;
 pub(crate) use self::dead_band::DeadBand;
@@ -49,14 +52,14 @@ pub(crate) const VIDEO_SLEW_PPM: i64 = 10_000;
 pub(crate) const VIDEO_CATCH_UP_PPM: i64 = 100_000;
 /// An offset of picture to sound that may be seen, in nanoseconds.
 const LIP_SYNC: i64 = 20_000_000;
-/// Sound that comes later than this behind its capture time is hardly heard: the program waits for 300 ms by default, and
-/// encodes 64 ms ahead.
-pub(crate) const LATE: i64 = 200_000_000;
 /// For how long all of it must have come so late.
 pub(crate) const LATE_FOR: i64 = SECOND;
 /// Sound that was placed anew comes so much too early when what held it up is gone, and for so long.
 pub(crate) const EARLY: i64 = 100_000_000;
 pub(crate) const EARLY_FOR: i64 = 3 * SECOND;
+/// Packets that come so much earlier than the first ones of their sender, this soon, show that it began with a burst.
+pub(crate) const BURST: i64 = 200_000_000;
+pub(crate) const BURST_FOR: i64 = 5 * SECOND;
 /// An error that slewing cannot repair in reasonable time, in nanoseconds.
 pub(crate) const BREAK: i64 = SECOND;
 /// How far a capture time may lie ahead of its arrival. Senders that begin with a burst of what they have gathered are
@@ -198,9 +201,14 @@ impl IngressClock {
     }
 
     fn slew_offset(&mut self, ntp: i64) {
-        let (Some(offset), Some(target)) = (self.offset, self.minimum.get()) else {
+        let (Some(offset), Some(minimum)) = (self.offset, self.minimum.get()) else {
             return;
         };
+        let leading = match (self.audio.is_locked(), self.video.first()) {
+            (false, Some(video)) => video,
+            _ => &self.audio,
+        };
+        let target = minimum.saturating_add(leading.lead());
         let error = target.saturating_sub(offset).saturating_abs();
         if error > BREAK {
             self.unlock();

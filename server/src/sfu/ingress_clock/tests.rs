@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    AUDIO_SLEW_PPM, DEAD_BAND, EARLY_FOR, IngressClock, LATE, LATE_FOR, MAX_LEAD, Media,
+    AUDIO_SLEW_PPM, Capture, DEAD_BAND, EARLY_FOR, IngressClock, LATE, LATE_FOR, MAX_LEAD, Media,
     OFFSET_SLEW_PPM, SECOND, VIDEO_CATCH_UP_PPM,
 };
 
@@ -473,6 +473,43 @@ fn a_burst_at_the_start_stays_in_order_and_is_not_a_break() {
         assert!(capture.nanos <= arrived + MAX_LEAD + 1_000);
         last = capture.nanos;
     }
+}
+
+/// Sound and pictures that come `ahead` earlier than the first, but for what jitter there is; with reports.
+fn run_ahead(ahead: i64, seconds: i64) -> Vec<Seen> {
+    let mut clock = clock();
+    let sender = Sender::plain();
+    let mut seen = Vec::new();
+    for step in 0..seconds * 50 {
+        let at = SECOND + step * 20 * MS;
+        let arrived = (at - ahead).max(SECOND) + (step * 7 % 13) * MS;
+        for media in [Media::Audio, Media::Video] {
+            let timestamp = sender.rtp(media, at);
+            if step % 250 == 240 {
+                clock.handle_sender_report(media, sender.ntp(at), timestamp, arrived);
+            }
+            clock.handle_packet(media, timestamp, arrived);
+            let Capture { nanos, broken } = clock.capture(media, timestamp, arrived);
+            seen.push(Seen {
+                media,
+                at,
+                nanos,
+                broken,
+            });
+        }
+    }
+    seen
+}
+
+#[test]
+fn what_a_sender_is_ahead_by_from_the_start_it_stays_ahead_by() {
+    // ffmpeg's -re sends the first half second at once.
+    let seen = run_ahead(500 * MS, 600);
+    assert!(seen.iter().all(|unit| (unit.nanos - unit.at).abs() < MS));
+    // First packets that were held up are no burst: what they cost is taken back.
+    let seen = run_ahead(150 * MS, 600);
+    let last = seen.last().expect("units");
+    assert!((last.nanos - last.at + 150 * MS).abs() < DEAD_BAND);
 }
 
 proptest! {

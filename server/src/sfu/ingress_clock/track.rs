@@ -2,9 +2,10 @@
 
 use media::time::unwrap_u32;
 
+use super::astray::{Astray, LATE, Side};
 use super::minimum::WindowedMinimum;
 use super::{
-    BREAK, Capture, DeadBand, EARLY, EARLY_FOR, LATE, LATE_FOR, LIP_SYNC, MAX_LEAD,
+    BREAK, BURST, BURST_FOR, Capture, DeadBand, EARLY, EARLY_FOR, LATE_FOR, LIP_SYNC, MAX_LEAD,
     OFFSET_SLEW_PPM, SECOND, slew,
 };
 
@@ -77,15 +78,6 @@ impl Report {
     }
 }
 
-/// Everything has come on one side of its capture time for a while.
-#[derive(Clone, Copy, Debug)]
-struct Astray {
-    is_late: bool,
-    since: i64,
-    /// The bias with which the earliest of it would have been in time.
-    least: i64,
-}
-
 /// A track of one sender.
 #[derive(Debug)]
 pub(super) struct Track {
@@ -104,9 +96,13 @@ pub(super) struct Track {
     last: Option<(i64, i64)>,
     /// Capture time of the last unit.
     last_capture: Option<i64>,
+    /// Arrival of the first packet.
+    since: Option<i64>,
+    /// How far ahead of their arrivals capture times stay, because the sender began with a burst.
+    lead: i64,
     /// Of the bias, while free.
     dead_band: DeadBand,
-    astray: Option<Astray>,
+    astray: Astray,
     /// By how much it was placed later because all of it came late.
     moved: i64,
 }
@@ -124,8 +120,10 @@ impl Track {
             bias: None,
             last: None,
             last_capture: None,
+            since: None,
+            lead: 0,
             dead_band: DeadBand::default(),
-            astray: None,
+            astray: Astray::default(),
             moved: 0,
         }
     }
@@ -137,8 +135,18 @@ impl Track {
     pub(super) fn handle_packet(&mut self, timestamp: u32, arrived: i64) {
         let ticks = self.unwrap(timestamp);
         self.newest = Some(self.newest.map_or(ticks, |newest| newest.max(ticks)));
-        let media = self.nanos(ticks);
-        self.minimum.add(arrived, arrived.saturating_sub(media));
+        let needed = arrived.saturating_sub(self.nanos(ticks));
+        self.minimum.add(arrived, needed);
+        let since = *self.since.get_or_insert(arrived);
+        let ahead = self.bias.map_or(0, |bias| bias.saturating_sub(needed));
+        if ahead > BURST && arrived.saturating_sub(since) < BURST_FOR {
+            self.lead = self.lead.max(ahead.min(MAX_LEAD));
+        }
+    }
+
+    /// How far ahead of their arrivals capture times stay.
+    pub(super) fn lead(&self) -> i64 {
+        self.lead
     }
 
     /// Notes how late a packet is; when all have been for long, sets the bias so that they are in time, and says by how much
@@ -148,29 +156,23 @@ impl Track {
         let needed = arrived.saturating_sub(media);
         let bias = self.bias?;
         let late = needed.saturating_sub(bias);
-        let is_late = late > LATE;
         // A lead that the sender began with stays; only what was taken is given back.
-        if !is_late && (late >= -EARLY || self.moved == 0) {
-            self.astray = None;
-            return None;
-        }
-        let held = self.astray.filter(|held| held.is_late == is_late);
-        let mut astray = held.unwrap_or(Astray {
-            is_late,
-            since: arrived,
-            least: needed,
-        });
-        astray.least = astray.least.min(needed);
-        self.astray = Some(astray);
-        let patience = if is_late { LATE_FOR } else { EARLY_FOR };
-        if arrived.saturating_sub(astray.since) < patience {
-            return None;
-        }
-        let by = astray.least.saturating_sub(bias).max(-self.moved);
+        let side = match late {
+            late if late > LATE => Some(Side::Late),
+            late if late < -EARLY && self.moved != 0 => Some(Side::Early),
+            _ => None,
+        };
+        let patience = match side {
+            Some(Side::Early) => EARLY_FOR,
+            Some(Side::Late) | None => LATE_FOR,
+        };
+        let least = self.astray.note(arrived, side, needed, patience)?;
+        let by = least.saturating_sub(bias).max(-self.moved);
         self.moved = self.moved.saturating_add(by);
-        self.astray = None;
         self.move_by(by);
-        self.minimum.add(arrived, bias.saturating_add(by));
+        self.minimum.add(arrived, least);
+        // Of a lead that was lost, what is taken back is a lead again.
+        self.lead = bias.saturating_add(by).saturating_sub(least);
         Some(by)
     }
 
@@ -253,8 +255,10 @@ impl Track {
         self.minimum = WindowedMinimum::default();
         self.bias = None;
         self.last = None;
+        self.since = None;
+        self.lead = 0;
         self.dead_band = DeadBand::default();
-        self.astray = None;
+        self.astray = Astray::default();
         self.moved = 0;
     }
 
@@ -299,7 +303,7 @@ impl Track {
     fn target(&self, offset: Option<i64>) -> Option<i64> {
         match (self.report, offset) {
             (Some(report), Some(offset)) => Some(report.difference().saturating_add(offset)),
-            _ => self.minimum.get(),
+            _ => Some(self.minimum.get()?.saturating_add(self.lead)),
         }
     }
 
