@@ -63,6 +63,9 @@ pub const MAX_LEAD: Duration = Duration::from_secs(2);
 /// How long a gain takes to change.
 pub const GAIN_RAMP: Duration = Duration::from_millis(10);
 
+/// Pictures of two sources that are nearer to each other than this show the same moment, in nanoseconds: FLV counts
+/// milliseconds.
+const SAME_MOMENT_NS: i64 = 1_000_000;
 /// Most audio units made in one call, when the caller was away for long.
 const MAX_UNITS_PER_CALL: usize = 256;
 
@@ -537,8 +540,13 @@ impl Program {
         self.source(self.wanted)?.video.keyframe_after(after)
     }
 
+    /// When the next picture of the source on air is due. One with which the wanted source enters is left to that: both show
+    /// the same moment.
     fn next_picture_ns(&self) -> Option<i64> {
-        self.source(self.live)?.video.next_due_ns()
+        let next = self.source(self.live)?.video.next_due_ns()?;
+        let entry = self.entry_ns().filter(|_| self.live != self.wanted);
+        let is_left = entry.is_some_and(|entry| (0..SAME_MOMENT_NS).contains(&(entry - next)));
+        (!is_left).then_some(next)
     }
 
     fn publish_picture(&mut self, now: Instant) {

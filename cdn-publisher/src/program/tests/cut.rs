@@ -12,6 +12,18 @@ const GUEST: SourceId = SourceId(2);
 
 /// Pictures of a mix whose grid lies a quarter of a frame before the host's; IDRs at these frames.
 fn mix(sim: &mut Sim, from_ns: i64, frames: i64, after_ns: i64, idrs: &[i64]) {
+    mix_beside(sim, from_ns, frames, after_ns, idrs, -FRAME / 4);
+}
+
+/// The same with a grid that lies beside the host's by so much.
+fn mix_beside(
+    sim: &mut Sim,
+    from_ns: i64,
+    frames: i64,
+    after_ns: i64,
+    idrs: &[i64],
+    beside_ns: i64,
+) {
     let track = video_track(1);
     sim.script(
         from_ns,
@@ -21,7 +33,7 @@ fn mix(sim: &mut Sim, from_ns: i64, frames: i64, after_ns: i64, idrs: &[i64]) {
         },
     );
     for n in 0..frames {
-        let at = from_ns + n * FRAME - FRAME / 4;
+        let at = from_ns + n * FRAME + beside_ns;
         let unit = picture(&track, at, idrs.contains(&n), 1_000_000 + n as u32);
         sim.arrives(MIX, unit, after_ns);
     }
@@ -87,6 +99,38 @@ fn a_cut_waits_for_an_idr_and_leaves_no_gap_and_no_step_back() {
         .map(|(_, unit)| picture_number(unit))
         .collect();
     assert!(host.windows(2).all(|pair| pair[1] == pair[0] + 1));
+}
+
+#[test]
+fn a_moment_that_both_sources_show_is_published_once() {
+    for beside_ns in [-900_000, -1_000, 0, 1_000, 900_000] {
+        let mut sim = Sim::ramp();
+        sim.host(SOURCE, SECOND, 8, 20_000_000);
+        mix_beside(&mut sim, 2 * SECOND, 150, 100_000_000, &[0, 45], beside_ns);
+        for (at, source) in [(3, MIX), (5, SOURCE)] {
+            let show = Input::Show {
+                source,
+                gains: Vec::new(),
+                not_before: None,
+            };
+            sim.script(at * SECOND, show);
+        }
+        let out = sim.collect(8 * SECOND);
+        out.assert_invariants();
+        let dts: Vec<i64> = out.video.iter().map(|(_, u)| u.dts.as_millis()).collect();
+        let changes = sources(&out.video)
+            .windows(2)
+            .filter(|p| p[0] != p[1])
+            .count();
+        assert_eq!(changes, 2);
+        for pair in dts.windows(2) {
+            let step = pair[1] - pair[0];
+            assert!(
+                (32..=35).contains(&step),
+                "{beside_ns}: a step of {step} ms"
+            );
+        }
+    }
 }
 
 #[test]
