@@ -46,7 +46,7 @@ impl Grid {
     /// The distance of two pictures, in nanoseconds.
     #[must_use]
     pub fn frame_ns(&self) -> i64 {
-        saturate(SECOND_NS * i128::from(self.rate.den) / i128::from(self.rate.num))
+        self.rate.frame_ns()
     }
 
     /// How many pictures begin in a span of milliseconds; at least one.

@@ -15,13 +15,14 @@
 //!
 //! Invariants:
 //! - Output never stops: not for a stalled input, not when all are gone.
-//! - Output pictures lie on the grid, every one of them, with strictly increasing times.
+//! - Output pictures lie on the grid or all beside it by what the host is, with strictly increasing times.
 //! - Nothing an input sends ends another input.
 
 pub mod cli;
 pub mod clock;
 pub mod director;
 pub mod fit;
+pub mod follow;
 pub mod grid;
 pub mod layout;
 pub mod listen;

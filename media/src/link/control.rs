@@ -66,6 +66,11 @@ pub enum ToMixer {
         /// One entry for each input that is heard.
         levels: Vec<Level>,
     },
+    /// Where the host's pictures are now: the output moves there, within half a frame.
+    Phase {
+        /// A picture's capture time, give or take whole frames, in program time.
+        phase_ns: i64,
+    },
     /// The next output picture shall be an IDR.
     Keyframe,
     /// The anchor's clock, every [`PING_INTERVAL_MS`](super::PING_INTERVAL_MS); answered by [`FromMixer::Pong`].
@@ -146,7 +151,7 @@ pub struct Configure {
     pub height: u32,
     /// Pictures per second.
     pub frame_rate: FrameRate,
-    /// The grid: output pictures have PTS `phase_ns + n / frame_rate`.
+    /// The grid: output pictures have PTS `phase_ns + n / frame_rate`, until [`ToMixer::Phase`] moves it.
     pub phase_ns: i64,
     /// H.264 profile of the output.
     #[serde(default)]
@@ -205,6 +210,15 @@ pub struct FrameRate {
     pub num: u32,
     /// Seconds.
     pub den: u32,
+}
+
+impl FrameRate {
+    /// The distance of two pictures in nanoseconds, rounded down; 0 where a part is zero.
+    #[must_use]
+    pub fn frame_ns(self) -> i64 {
+        let span_ns = i64::from(self.den).saturating_mul(1_000_000_000);
+        span_ns.checked_div(i64::from(self.num)).unwrap_or(0)
+    }
 }
 
 impl Default for FrameRate {

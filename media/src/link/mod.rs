@@ -28,7 +28,7 @@ pub use wire::Message;
 use crate::h264::MAX_ACCESS_UNIT_BYTES;
 
 /// The version of this protocol. Ends of different versions do not talk.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The largest JSON control message, in bytes.
 pub const MAX_CONTROL_BYTES: usize = 256 << 10;

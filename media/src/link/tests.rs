@@ -100,6 +100,7 @@ fn to_mixer() -> impl Strategy<Value = ToMixer> {
         ),
         scene().prop_map(ToMixer::Scene),
         proptest::collection::vec(level, 0..16).prop_map(|levels| ToMixer::Levels { levels }),
+        any::<i64>().prop_map(|phase_ns| ToMixer::Phase { phase_ns }),
         Just(ToMixer::Keyframe),
         any::<(u64, i64)>().prop_map(|(id, program_ns)| ToMixer::Ping { id, program_ns }),
         Just(ToMixer::Bye),

@@ -70,6 +70,7 @@ impl Message for ToMixer {
             | Self::Remove { .. }
             | Self::Scene(_)
             | Self::Levels { .. }
+            | Self::Phase { .. }
             | Self::Keyframe
             | Self::Ping { .. }
             | Self::Bye => put_json(out, self),

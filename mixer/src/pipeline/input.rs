@@ -202,7 +202,9 @@ fn watch_decoded(
             if let Some(pts) = buffer.pts() {
                 let running_ns = nanos(pts).saturating_sub(LEAD_NS);
                 let program_ns = shared.program(running_ns);
-                buffer.make_mut().set_pts(clock_time(running_ns));
+                let shown_ns = shared.shown_from(program_ns);
+                let shown = clock_time(shared.running(shown_ns));
+                buffer.make_mut().set_pts(shown);
                 counters.newest_ns.store(program_ns, Ordering::Relaxed);
                 if shared.clock.program_ns() > program_ns.saturating_add(shared.latency_ns) {
                     counters.late.fetch_add(1, Ordering::Relaxed);
@@ -211,7 +213,7 @@ fn watch_decoded(
                 let newer_wait = waiting
                     .upgrade()
                     .is_some_and(|source| source.current_level_buffers() > 0);
-                if newer_wait && program_ns < shared.next_ns.load(Ordering::Relaxed) {
+                if newer_wait && shown_ns < shared.next_ns.load(Ordering::Relaxed) {
                     return gst::PadProbeReturn::Drop;
                 }
             }

@@ -7,7 +7,8 @@
 //!
 //! Time: the pipeline runs on a clock that shows program time, so that "now" and capture times meet without conversion.
 //! Running time zero is the first output picture: what was captured before counts as captured then, and the newest of
-//! that is shown. Decoders see later times (see `input`). Output timestamps are put back on the exact grid.
+//! that is shown. Decoders see later times (see `input`). Output timestamps are put back on the exact grid, and from there to
+//! where the host's pictures are ([`Shift`]); inputs are moved by as much the other way.
 //!
 //! Invariants:
 //! - The background is a live source that never ends: it starts the compositor's timeline, and keeps it going when there
@@ -44,6 +45,7 @@ pub(crate) use clock::ProgramClock;
 use clock::nanos;
 
 use crate::director::Plan;
+use crate::follow::Shift;
 use crate::grid::Grid;
 use crate::layout::Size;
 use crate::paint::{self, Frame};
@@ -53,6 +55,9 @@ const MAX_RAW: u32 = 4;
 
 /// How long the first picture may take, on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// When the first picture is due: what the background needs to get to the compositor, several times over.
+const DUE_IN_NS: i64 = 50_000_000;
 
 /// What is allowed for between the latest moment of composing and the output, before a picture counts as late.
 const LATE_NS: i64 = 50_000_000;
@@ -137,6 +142,8 @@ pub(super) struct Shared {
     stage: Arc<dyn Stage>,
     clock: ProgramClock,
     grid: Grid,
+    /// How far the output lies beside the grid.
+    shift: Mutex<Shift>,
     /// Program time of running time zero.
     origin_ns: i64,
     latency_ns: i64,
@@ -161,6 +168,17 @@ impl Shared {
     /// Running time of a program time; negative before the first output picture.
     fn running(&self, program_ns: i64) -> i64 {
         program_ns.saturating_sub(self.origin_ns)
+    }
+
+    fn shift(&self) -> MutexGuard<'_, Shift> {
+        self.shift.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time on the grid from which on a picture that was captured then is shown. The compositor takes for an output
+    /// picture what begins before that ends; half a frame later, this is what was captured next to the output's time.
+    fn shown_from(&self, captured_ns: i64) -> i64 {
+        let half_ns = self.grid.frame_ns() / 2;
+        captured_ns.saturating_add(half_ns - self.shift().now_ns())
     }
 
     /// Program time of a running time.
@@ -267,18 +285,39 @@ impl Pipeline {
     pub(crate) fn start(
         config: &Configure,
         clock: &ProgramClock,
-        stage: Arc<dyn Stage>,
+        stage: &Arc<dyn Stage>,
     ) -> Result<Self, Error> {
+        let latency_ns = i64::from(config.latency_ms) * 1_000_000;
+        // The sooner its first picture is due, the sooner the mix can be shown; the background must be there by then.
+        for due_in_ns in [DUE_IN_NS.min(latency_ns), latency_ns, 4 * latency_ns] {
+            if let Some(started) = Self::attempt(config, clock, Arc::clone(stage), due_in_ns)? {
+                return Ok(started);
+            }
+        }
+        Err(Error::Missing("a first picture in time"))
+    }
+
+    /// Starts a pipeline whose first picture is due after this time; `None` when the background was not there by then.
+    fn attempt(
+        config: &Configure,
+        clock: &ProgramClock,
+        stage: Arc<dyn Stage>,
+        due_in_ns: i64,
+    ) -> Result<Option<Self>, Error> {
         let grid = Grid::new(config.phase_ns, config.frame_rate)
             .ok_or(Error::Config("the frame rate has a zero"))?;
         let info = video_info(config)?;
-        let origin_ns = grid.time(grid.at_or_after(clock.program_ns()));
+        let latency_ns = i64::from(config.latency_ms) * 1_000_000;
+        // What is composed now was captured a latency ago.
+        let first_ns = clock.program_ns() + due_in_ns - latency_ns;
+        let origin_ns = grid.time(grid.at_or_after(first_ns));
         let shared = Arc::new(Shared {
             stage,
             clock: clock.clone(),
             grid,
+            shift: Mutex::new(Shift::new(grid.frame_ns())),
             origin_ns,
-            latency_ns: i64::from(config.latency_ms) * 1_000_000,
+            latency_ns,
             slots: Mutex::default(),
             staged: Mutex::new(Plan {
                 slate: true,
@@ -295,9 +334,9 @@ impl Pipeline {
         watch_bus(&pipeline, &shared)?;
 
         let compositor = compositor(&shared, &info)?;
-        let running = first_picture(&compositor)?;
         let encoder = encoder::build(config, &grid)?;
         let background = link_all(&pipeline, &compositor, &encoder, &info, config, &shared)?;
+        let running = first_picture(&compositor)?;
 
         pipeline.use_clock(Some(clock.gst()));
         pipeline.set_start_time(gst::ClockTime::NONE);
@@ -324,10 +363,10 @@ impl Pipeline {
             .set_state(gst::State::Playing)
             .map_err(Error::build)?;
         // Until the background has told the compositor that it is live, it would wait for an input that says nothing.
-        running
+        let is_running = running
             .recv_timeout(START_TIMEOUT)
             .map_err(|_| Error::Missing("a first picture"))?;
-        Ok(started)
+        Ok(is_running.then_some(started))
     }
 
     /// Adds an input; it is shown once a plan names it.
@@ -375,6 +414,14 @@ impl Pipeline {
             .all_headers(true)
             .build();
         self.encoder.send_event(event);
+    }
+
+    /// Moves the output to where pictures lie that include this time.
+    pub(crate) fn follow(&self, phase_ns: i64) {
+        let grid = self.shared.grid;
+        let nearest_ns = grid.time(grid.nearest(phase_ns));
+        let beside_ns = phase_ns.saturating_sub(nearest_ns);
+        self.shared.shift().aim(beside_ns);
     }
 
     /// Answers what elements have asked for since the last time.
@@ -493,13 +540,24 @@ fn compositor(shared: &Arc<Shared>, info: &gst_video::VideoInfo) -> Result<gst::
     Ok(element)
 }
 
-/// Hears of the first composed picture.
-fn first_picture(compositor: &gst::Element) -> Result<Receiver<()>, Error> {
+/// Hears of the first composed picture; `false` when the compositor has ended instead, for want of the background.
+fn first_picture(compositor: &gst::Element) -> Result<Receiver<bool>, Error> {
     let (sender, receiver) = sync_channel(1);
+    let begins = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
     static_pad(compositor, "src")?
-        .add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-            let _ = sender.try_send(());
-            gst::PadProbeReturn::Remove
+        .add_probe(begins, move |_, info| {
+            let event = info.event().map(|event| event.type_());
+            match event {
+                None => {
+                    let _ = sender.try_send(true);
+                    gst::PadProbeReturn::Remove
+                }
+                Some(gst::EventType::Eos) => {
+                    let _ = sender.try_send(false);
+                    gst::PadProbeReturn::Remove
+                }
+                Some(_) => gst::PadProbeReturn::Ok,
+            }
         })
         .ok_or(Error::Missing("a probe on the compositor"))?;
     Ok(receiver)
@@ -597,7 +655,7 @@ fn take(sample: &gst::Sample, shared: &Shared, known: &mut Option<Bytes>) -> Res
         .ok_or(Error::Missing("a running time"))?;
     let number = shared.grid.nearest(shared.program(nanos(running)));
     shared.encoded(number);
-    let pts_ns = shared.grid.time(number);
+    let pts_ns = shared.grid.time(number) + shared.shift().step();
     shared.stage.output(Output::Picture(Picture {
         pts_ns,
         dts_ns: pts_ns,

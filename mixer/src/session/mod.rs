@@ -141,6 +141,7 @@ impl Session {
             | ToMixer::Image { .. }
             | ToMixer::Scene(_)
             | ToMixer::Levels { .. }
+            | ToMixer::Phase { .. }
             | ToMixer::Keyframe
             | ToMixer::Bye) => {
                 let now_ns = self.clock.program_ns();
@@ -180,7 +181,7 @@ impl Session {
         }
         let studio = Arc::new(Studio::new(config, Arc::clone(&self.writer))?);
         let stage: Arc<dyn pipeline::Stage> = studio.clone();
-        let pipeline = Pipeline::start(config, &self.clock, stage)?;
+        let pipeline = Pipeline::start(config, &self.clock, &stage)?;
         let now_ns = self.clock.mixer_ns();
         self.stats_due_ns = now_ns + STATS_INTERVAL_NS;
         self.running = Some(Running {
@@ -250,6 +251,7 @@ impl Running {
             ToMixer::Image { number, data } => self.studio.keep_image(number, data),
             ToMixer::Scene(scene) => self.studio.set_scene(now_ns, scene)?,
             ToMixer::Levels { levels } => self.studio.direct(now_ns, Command::Levels(levels))?,
+            ToMixer::Phase { phase_ns } => self.pipeline.follow(phase_ns),
             ToMixer::Keyframe => self.pipeline.keyframe(),
             // Followed by the session.
             ToMixer::Hello { .. }

@@ -19,6 +19,8 @@ pub const MAX_BYTES: usize = 16 << 20;
 pub const KEEP_NS: i64 = 1_000_000_000;
 /// Pictures over which the rate is measured.
 const RATE_PICTURES: usize = 60;
+/// Pictures by which the grid is found.
+const GRID_PICTURES: usize = 15;
 
 /// See the module documentation.
 #[derive(Debug, Default)]
@@ -66,10 +68,19 @@ impl Gop {
         self.pictures.iter()
     }
 
-    /// When the newest picture was captured, in nanoseconds of the anchor's clock.
+    /// A point of the grid on which the newest pictures lie, near the newest of them, in nanoseconds of the anchor's clock.
+    /// Cameras jitter: it is the median of where each of them puts that point.
     #[must_use]
-    pub fn newest_ns(&self) -> Option<i64> {
-        self.times_ns.back().copied()
+    pub fn grid_ns(&self, rate: FrameRate) -> Option<i64> {
+        let newest_ns = *self.times_ns.back()?;
+        let frame_ns = rate.frame_ns().max(1);
+        let half_ns = frame_ns / 2;
+        let newest = self.times_ns.iter().rev().take(GRID_PICTURES);
+        let mut off_ns: Vec<i64> = newest
+            .map(|time_ns| (time_ns - newest_ns + half_ns).rem_euclid(frame_ns) - half_ns)
+            .collect();
+        off_ns.sort_unstable();
+        Some(newest_ns + off_ns.get(off_ns.len() / 2)?)
     }
 
     /// The usual frame rate that is nearest to the measured one; 30 before there is enough to measure.
@@ -168,6 +179,23 @@ mod tests {
             gop.push(100 * SECOND, &picture(n * 33, false));
             assert!(gop.pictures.len() <= MAX_PICTURES);
         }
+    }
+
+    #[test]
+    fn the_grid_is_found_under_jitter() {
+        let mut gop = Gop::default();
+        let rate = FrameRate { num: 30, den: 1 };
+        assert_eq!(gop.grid_ns(rate), None);
+        for n in 0..40i64 {
+            // The newest is late by 12 ms, others by up to 4.
+            let jitter_us = if n == 39 { 12_000 } else { n * 7919 % 4_000 };
+            let mut late = picture(0, n == 0);
+            late.dts = Timestamp::from_nanos((n * 100_000 / 3 + jitter_us) * 1_000);
+            gop.push(0, &late);
+        }
+        let newest_ns = 39 * 100_000_000 / 3;
+        let off_ns = gop.grid_ns(rate).expect("pictures") - newest_ns;
+        assert!((0..4_000_000).contains(&off_ns), "{off_ns}");
     }
 
     #[test]

@@ -106,6 +106,8 @@ struct MixerRun {
     scene: Option<Scene>,
     /// When that was told while the mix was not on air: pictures from before show something else.
     staged: Option<Timestamp>,
+    /// Where it was told that the host's pictures are.
+    phase_ns: i64,
     /// The newest image that it was sent.
     images: u32,
 }
@@ -119,6 +121,7 @@ impl MixerRun {
             output: None,
             scene: None,
             staged: None,
+            phase_ns: 0,
             images: 0,
         }
     }
@@ -681,6 +684,7 @@ impl Task {
         if self.stage.mixer.is_some() && self.stage.next_levels <= now {
             self.stage.next_levels = now + LEVELS_INTERVAL;
             self.tell_levels();
+            self.tell_phase();
             self.keep_mix_ready(now);
         }
     }

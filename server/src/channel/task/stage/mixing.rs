@@ -10,6 +10,7 @@ use media::{AccessUnit, Config as CodecConfig, Kind, Rate, Timestamp, Track, Tra
 use tracing::{debug, info, warn};
 
 use super::{MixerRun, Person};
+use crate::channel::gop::Gop;
 use crate::channel::state::Role;
 use crate::channel::switch::{self, Picture};
 use crate::channel::task::Task;
@@ -18,6 +19,9 @@ use crate::channel::view;
 use crate::mixer::process::{Event, Process, Run, Start};
 use crate::mixer::supervisor;
 use crate::sfu::SessionId;
+
+/// The mix is told of moves of the host's pictures from this on, in nanoseconds.
+const PHASE_STEP_NS: i64 = 1_000_000;
 
 impl Task {
     /// Tells the mixer what the picture is made of. While the mix is not on air that is so at once, and a cut to it waits
@@ -294,6 +298,7 @@ impl Task {
             process.say(ToMixer::Scene(scene.clone()));
         }
         running.scene = Some(scene);
+        running.phase_ns = configure.phase_ns;
         running.configured = Some(configure);
         // Who has sent nothing decodable since is asked for a keyframe.
         let blind: Vec<SessionId> = self
@@ -326,13 +331,7 @@ impl Task {
             corner_radius_px: config.corner_radius_px,
             ..Configure::default()
         };
-        let host = self
-            .state
-            .participants()
-            .iter()
-            .find(|p| p.role == Role::Host);
-        let gop = host.and_then(|host| Some(&self.stage.people.get(&host.id)?.gop));
-        let Some(gop) = gop else {
+        let Some(gop) = self.host_pictures() else {
             return configure;
         };
         configure.frame_rate = gop.frame_rate();
@@ -344,13 +343,41 @@ impl Task {
                 _ => Profile::ConstrainedBaseline,
             };
         }
-        if let Some(newest) = gop.newest_ns() {
-            // A quarter of a frame before the host's pictures: jitter then never moves one to another frame.
-            let frame_ns = i64::from(configure.frame_rate.den) * 1_000_000_000
-                / i64::from(configure.frame_rate.num.max(1));
-            configure.phase_ns = newest - self.epoch_ns() - frame_ns / 4;
+        if let Some(grid_ns) = gop.grid_ns(configure.frame_rate) {
+            // On the host's pictures: each of them is in the mix at its own time, however they jitter by less than half a frame.
+            configure.phase_ns = grid_ns - self.epoch_ns();
         }
         configure
+    }
+
+    fn host_pictures(&self) -> Option<&Gop> {
+        let mut participants = self.state.participants().iter();
+        let host = participants.find(|p| p.role == Role::Host)?;
+        Some(&self.stage.people.get(&host.id)?.gop)
+    }
+
+    /// Tells the mixer where the host's pictures have moved.
+    pub(super) fn tell_phase(&mut self) {
+        let epoch_ns = self.epoch_ns();
+        let mixer = self.stage.mixer.as_ref();
+        let Some((rate, told_ns)) =
+            mixer.and_then(|r| Some((r.configured.as_ref()?.frame_rate, r.phase_ns)))
+        else {
+            return;
+        };
+        let grid_ns = self.host_pictures().and_then(|gop| gop.grid_ns(rate));
+        let Some(phase_ns) = grid_ns.map(|grid_ns| grid_ns - epoch_ns) else {
+            return;
+        };
+        let frame_ns = rate.frame_ns().max(1);
+        let moved_ns = (phase_ns - told_ns).rem_euclid(frame_ns);
+        if moved_ns.min(frame_ns - moved_ns) < PHASE_STEP_NS {
+            return;
+        }
+        if let Some(running) = self.stage.mixer.as_mut() {
+            running.phase_ns = phase_ns;
+        }
+        self.stage.say(ToMixer::Phase { phase_ns });
     }
 
     fn mix_track(&mut self, now: Instant, track: Arc<Track>) {
