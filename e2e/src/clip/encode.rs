@@ -11,6 +11,9 @@ use anyhow::{Context, ensure};
 use super::{PictureSize, SAMPLE_RATE, Sound, draw, samples};
 use crate::run::tools;
 
+/// Samples that libopus puts in front of what it encodes at 48 kHz (RFC 7845 §4.2 calls them pre-skip).
+const OPUS_PRE_SKIP: usize = 312;
+
 /// What a clip is to contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clip {
@@ -61,7 +64,7 @@ impl Clip {
         } = self;
         let PictureSize { width, height } = size;
         format!(
-            "{width}x{height}-{fps}fps-{seconds}s-gop{gop}-{slices}sl-{video_kbps}k-{sound:?}.mkv"
+            "{width}x{height}-{fps}fps-{seconds}s-gop{gop}-{slices}sl-{video_kbps}k-{sound:?}-whole.mkv"
         )
         .to_lowercase()
     }
@@ -107,7 +110,10 @@ pub fn transport_stream(clip: &Path) -> anyhow::Result<PathBuf> {
 
 fn encode(clip: &Clip, scratch: &Path, out: &Path) -> anyhow::Result<()> {
     let sound = scratch.join("sound.f32");
-    fs::write(&sound, interleaved(&samples(clip.sound, clip.seconds)))?;
+    let mut samples = samples(clip.sound, clip.seconds);
+    // With what libopus puts in front, sound is as long as the picture: played in a loop, it goes on without a hole.
+    samples.truncate(samples.len().saturating_sub(OPUS_PRE_SKIP));
+    fs::write(&sound, interleaved(&samples))?;
     let PictureSize { width, height } = clip.size;
     let gop = clip.gop.to_string();
     let rate = format!("{}k", clip.video_kbps);
@@ -148,15 +154,7 @@ fn encode(clip: &Clip, scratch: &Path, out: &Path) -> anyhow::Result<()> {
         ])
         .args(["-g", &gop, "-keyint_min", &gop, "-x264-params", &x264])
         .args(["-b:v", &rate, "-maxrate", &rate, "-bufsize", &buffer])
-        .args([
-            "-c:a",
-            "libopus",
-            "-b:a",
-            "128k",
-            "-application",
-            "audio",
-            "-shortest",
-        ])
+        .args(["-c:a", "libopus", "-b:a", "128k", "-application", "audio"])
         .arg(out)
         .stdin(Stdio::piped())
         .spawn()?;

@@ -33,6 +33,8 @@ pub(crate) const FPS: u32 = 30;
 pub(crate) fn host_clip() -> anyhow::Result<PathBuf> {
     clip::clip(&Clip {
         seconds: CLIP_S,
+        // ffmpeg sends keyframes when the clip has them, not when it is asked: the way back need not wait long.
+        gop: 6,
         ..Clip::default()
     })
 }
@@ -234,7 +236,7 @@ fn assert_nobody_noticed(recording: &Recording, by: HostBy) -> anyhow::Result<()
     }
     decode::without_errors(&recording.file)?;
     let drawn = drawn(recording)?;
-    // The clip's sound is longer than its picture, by 8 ms of Opus or 31 of AAC: where the host starts over while it is shown
+    // The clip's sound is longer than its picture, by 7 ms of Opus or 31 of AAC: where the host starts over while it is shown
     // alone, the step is the host's own.
     let own_step_ms = match by {
         HostBy::Whip => 42,
@@ -276,6 +278,12 @@ fn assert_nobody_noticed(recording: &Recording, by: HostBy) -> anyhow::Result<()
         drawn.numbers.len()
     ));
     assert_eq!(unreadable, 0, "every picture carries a number");
+    // The mix lies on the host's pictures: a cut repeats none and skips none, but for a busy machine.
+    let allowed = 4 + drawn.numbers.len() / 200;
+    assert!(
+        skipped + repeated <= allowed,
+        "{skipped} skipped and {repeated} repeated, of which {allowed} are allowed"
+    );
 
     let sound = recording.sound(0)?;
     let start = recording.sound_start_s()?;
@@ -308,40 +316,25 @@ fn assert_nobody_noticed(recording: &Recording, by: HostBy) -> anyhow::Result<()
     );
 
     let beeps = sync::beeps(&recording.sound(1)?, start);
-    let moved = moved_s(&drawn.flashes, &loops, &beeps)?;
-    let total: f64 = moved.iter().sum();
-    report(&format!("A/V offset moved by {total:.4} s: {moved:.4?}"));
-    assert!(total.abs() <= 0.010, "A/V offset moved: {moved:.4?} s");
+    let moved = moved_s(&drawn.flashes, &beeps)?;
+    report(&format!("A/V offset moved by {moved:.4} s"));
+    assert!(moved.abs() <= 0.010, "A/V offset moved by {moved:.4} s");
     Ok(())
 }
 
-/// By how much beeps move against flashes, in seconds, within each time that the clip is played. Where it starts over the
-/// sender may move them itself: ffmpeg's WHIP muxer counts the packets of Opus, and leaves out the hole at a clip's end.
-///
-/// A flash that the mix shows lies on the mix's own grid, up to a frame later; which flashes those are is chance. So the
-/// latest beeps are compared, those of flashes that were shown as the host sent them.
-fn moved_s(flashes: &[f64], loops: &[f64], beeps: &[f64]) -> anyhow::Result<Vec<f64>> {
-    let starts = std::iter::once(&f64::NEG_INFINITY).chain(loops);
-    let ends = loops.iter().chain(std::iter::once(&f64::INFINITY));
-    let mut moved = Vec::new();
-    for (start, end) in starts.zip(ends) {
-        let within = |flash: &&f64| (*start..*end).contains(*flash);
-        let flashes: Vec<f64> = flashes.iter().filter(within).copied().collect();
-        let offsets = sync::offsets(&flashes, beeps);
-        let quarter = offsets.len() / 4;
-        if quarter >= 2 {
-            let before = percentile(offsets[..quarter].to_vec(), 0.9);
-            let after = percentile(offsets[offsets.len() - quarter..].to_vec(), 0.9);
-            moved.push(after - before);
-        }
-    }
+/// By how much beeps have moved against flashes from the first quarter of a show to its last, in seconds.
+fn moved_s(flashes: &[f64], beeps: &[f64]) -> anyhow::Result<f64> {
+    let offsets = sync::offsets(flashes, beeps);
+    let quarter = offsets.len() / 4;
     ensure!(
-        !moved.is_empty(),
+        quarter >= 2,
         "{} flashes, {} beeps",
         flashes.len(),
         beeps.len()
     );
-    Ok(moved)
+    let before = median(offsets[..quarter].to_vec());
+    let after = median(offsets[offsets.len() - quarter..].to_vec());
+    Ok(after - before)
 }
 
 /// How often another encoder's pictures follow, by the parameter sets in the keyframes.
