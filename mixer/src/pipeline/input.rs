@@ -23,6 +23,10 @@ const MAX_WAITING: u64 = 240;
 /// and two with the same time would be pulled apart.
 const LEAD_NS: i64 = 3_600_000_000_000;
 
+/// The elements in front of an input's pictures.
+pub(super) const PARSER: &str = "h264parse";
+pub(super) const DECODER: &str = "avdec_h264";
+
 /// What the bin of input `n` is called, before its number.
 const BIN: &str = "input-";
 
@@ -74,8 +78,8 @@ impl Input {
             .min_latency(0)
             .max_bytes(0)
             .build();
-        let parser = super::make("h264parse")?;
-        let decoder = super::make("avdec_h264")?;
+        let parser = super::make(PARSER)?;
+        let decoder = super::make(DECODER)?;
         decoder.set_property("max-threads", 1i32);
         // Late pictures are decoded like others: the next ones refer to them.
         decoder.set_property("qos", false);

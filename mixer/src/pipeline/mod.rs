@@ -127,8 +127,8 @@ pub(crate) enum Failure {
 pub(crate) trait Stage: Send + Sync {
     /// What the picture of a program time is made of.
     fn plan(&self, at_ns: i64) -> Plan;
-    /// Draws on the composed picture of a plan and a program time.
-    fn paint(&self, plan: &Plan, at_ns: i64, frame: &mut Frame<'_>);
+    /// Draws on the composed picture of a plan and a program time. True from the first picture on that may be shown.
+    fn paint(&self, plan: &Plan, at_ns: i64, frame: &mut Frame<'_>) -> bool;
     /// An input's picture was decoded.
     fn decoded(&self, input: u32, pts_ns: i64);
     /// Output, in order.
@@ -158,6 +158,8 @@ pub(super) struct Shared {
     /// Program time of the picture that is composed next.
     next_ns: AtomicI64,
     latency_changed: AtomicBool,
+    /// A picture has been composed that may be shown.
+    open: AtomicBool,
 }
 
 impl Shared {
@@ -213,11 +215,11 @@ impl Shared {
         *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = plan;
     }
 
-    /// Draws on a composed picture. One that cannot be written to stays as it is.
-    fn paint(&self, number: i64, buffer: &mut gst::BufferRef, info: &gst_video::VideoInfo) {
+    /// Draws on a composed picture. One that cannot be written to stays as it is. True when it is the first that may be shown.
+    fn paint(&self, number: i64, buffer: &mut gst::BufferRef, info: &gst_video::VideoInfo) -> bool {
         let Ok(mut picture) = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, info)
         else {
-            return;
+            return false;
         };
         let strides: Vec<usize> = picture
             .plane_stride()
@@ -231,13 +233,15 @@ impl Shared {
         let ([y, cb, cr, _], [y_stride, cb_stride, cr_stride]) =
             (picture.planes_data_mut(), strides.as_slice())
         else {
-            return;
+            return false;
         };
         let planes = [(y, *y_stride), (cb, *cb_stride), (cr, *cr_stride)];
-        if let Some(mut frame) = Frame::new(size, planes) {
-            let plan = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
-            self.stage.paint(&plan, self.grid.time(number), &mut frame);
-        }
+        let Some(mut frame) = Frame::new(size, planes) else {
+            return false;
+        };
+        let plan = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        let may_be_shown = self.stage.paint(&plan, self.grid.time(number), &mut frame);
+        may_be_shown && !self.open.swap(true, Ordering::Relaxed)
     }
 
     /// A picture leaves the encoder.
@@ -262,6 +266,19 @@ impl Shared {
 /// Loads GStreamer. Needed before anything else here; cheap when done before.
 pub(crate) fn init() -> Result<(), Error> {
     gst::init().map_err(Error::build)
+}
+
+/// Loads what decodes inputs, on a thread of its own: libavcodec takes as long as all the rest of the start.
+pub(crate) fn load_decoders() {
+    let load = || {
+        for name in [input::DECODER, input::PARSER] {
+            // One that is missing is named when an input is made.
+            let _ = gst::ElementFactory::find(name).map(|factory| factory.load());
+        }
+    };
+    let _ = std::thread::Builder::new()
+        .name("load".to_owned())
+        .spawn(load);
 }
 
 /// The version of GStreamer and the encoders that it has, best first.
@@ -329,6 +346,7 @@ impl Pipeline {
             encode_ns: AtomicU64::new(0),
             next_ns: AtomicI64::new(origin_ns),
             latency_changed: AtomicBool::new(false),
+            open: AtomicBool::new(false),
         });
         let pipeline = gst::Pipeline::new();
         watch_bus(&pipeline, &shared)?;
@@ -526,12 +544,19 @@ fn compositor(shared: &Arc<Shared>, info: &gst_video::VideoInfo) -> Result<gst::
         .map_err(|_| Error::NoElement("compositor"))?;
     let (shared, video) = (Arc::clone(shared), info.clone());
     static_pad(&element, "src")?
-        .add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        .add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             if let Some(buffer) = info.buffer_mut()
                 && let Some(pts) = buffer.pts()
             {
                 let number = shared.grid.nearest(shared.program(nanos(pts)));
-                shared.paint(number, buffer.make_mut(), &video);
+                if shared.paint(number, buffer.make_mut(), &video) {
+                    // Ahead of this very picture.
+                    pad.push_event(
+                        gst_video::DownstreamForceKeyUnitEvent::builder()
+                            .all_headers(true)
+                            .build(),
+                    );
+                }
                 shared.composed(number);
             }
             gst::PadProbeReturn::Ok

@@ -40,6 +40,7 @@ const STUCK_AFTER_NS: i64 = 3_000_000_000;
 /// When the anchor breaks the contract or the pipeline fails; the anchor has been told why.
 pub fn serve(socket: Socket) -> anyhow::Result<()> {
     pipeline::init()?;
+    pipeline::load_decoders();
     let clock = ProgramClock::new();
     let (writer, writing) = Writer::start(socket.try_clone().context("the link's socket")?)?;
     let (sender, arrivals) = sync_channel(MAX_UNREAD);

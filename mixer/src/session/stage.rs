@@ -20,7 +20,7 @@ const OPENING_NS: i64 = 1_000_000_000;
 #[derive(Debug, Default)]
 struct Opening {
     open: bool,
-    /// Program time of the first picture out of the encoder.
+    /// Program time of the first picture.
     since_ns: Option<i64>,
     /// Program time of the first picture that shows everything.
     ready_ns: Option<i64>,
@@ -107,13 +107,13 @@ impl Stage for Studio {
         self.director().plan(at_ns)
     }
 
-    fn paint(&self, plan: &Plan, at_ns: i64, frame: &mut Frame<'_>) {
+    fn paint(&self, plan: &Plan, at_ns: i64, frame: &mut Frame<'_>) -> bool {
         let complete = self.easel.paint(plan, frame);
         let mut opening = self.opening();
-        if complete && plan.caught_up && opening.ready_ns.is_none() {
-            opening.ready_ns = Some(at_ns);
-            self.ask(&mut opening);
+        if complete && plan.caught_up {
+            opening.ready_ns.get_or_insert(at_ns);
         }
+        opening.may_begin_at(at_ns)
     }
 
     fn decoded(&self, input: u32, pts_ns: i64) {

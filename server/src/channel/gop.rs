@@ -68,6 +68,13 @@ impl Gop {
         self.pictures.iter()
     }
 
+    /// The pictures from the newest IDR on that is not later than `at_ns`: what is needed to show that moment.
+    pub fn pictures_at(&self, at_ns: i64) -> impl Iterator<Item = &AccessUnit> {
+        let enters = |p: &AccessUnit| p.keyframe && p.dts.as_nanos() <= at_ns;
+        let first = self.pictures.iter().rposition(enters).unwrap_or(0);
+        self.pictures.iter().skip(first)
+    }
+
     /// A point of the grid on which the newest pictures lie, near the newest of them, in nanoseconds of the anchor's clock.
     /// Cameras jitter: it is the median of where each of them puts that point.
     #[must_use]
@@ -169,6 +176,21 @@ mod tests {
             "{held:?}"
         );
         assert_eq!(held[0] % (15 * 33), 0);
+    }
+
+    #[test]
+    fn a_moment_needs_no_more_than_its_group() {
+        let mut gop = Gop::default();
+        for n in 0..40i64 {
+            gop.push(n * 33_000_000, &picture(n * 33, n % 10 == 0));
+        }
+        let from = |at_ms: i64| {
+            let mut needed = gop.pictures_at(at_ms * 1_000_000);
+            needed.next().map(|p| p.dts.as_millis())
+        };
+        assert_eq!(from(40 * 33), Some(30 * 33));
+        assert_eq!(from(29 * 33), Some(20 * 33));
+        assert_eq!(from(-1), held(&gop).first().copied());
     }
 
     #[test]

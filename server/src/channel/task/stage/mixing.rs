@@ -251,7 +251,7 @@ impl Task {
                 gstreamer,
             }) => {
                 info!(version, ?encoders, gstreamer, "mixer is there");
-                self.configure_mixer();
+                self.configure_mixer(now);
             }
             Event::Said(FromMixer::VideoConfig(config)) => {
                 let track = Track {
@@ -273,8 +273,10 @@ impl Task {
     }
 
     /// Tells a mixer that has greeted everything there is.
-    fn configure_mixer(&mut self) {
+    fn configure_mixer(&mut self, now: Instant) {
         let configure = self.configuration();
+        let latency_ns = i64::from(configure.latency_ms) * 1_000_000;
+        let first_ns = self.deps.clock.timestamp(now).as_nanos() - latency_ns;
         let scene = self.scene();
         let epoch_ns = self.epoch_ns();
         let Some(running) = &mut self.stage.mixer else {
@@ -289,7 +291,9 @@ impl Task {
                 input: person.input,
                 name: id.clone(),
             });
-            for unit in person.gop.pictures().cloned().collect::<Vec<_>>() {
+            // What was captured before the first picture of the mix is decoded for nothing.
+            let pictures = person.gop.pictures_at(first_ns).cloned();
+            for unit in pictures.collect::<Vec<_>>() {
                 tell_picture(process, person, &unit, epoch_ns);
             }
         }
