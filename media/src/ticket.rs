@@ -57,6 +57,19 @@ impl Key {
         Self::derive(secret, &[b"anchornet scheduler 1"])
     }
 
+    /// What a stream's frames are signed from in one of its lives, derived from the origin's secret.
+    #[must_use]
+    pub fn of_stream(secret: &[u8], stream: &str, epoch: u16) -> Self {
+        Self::derive(
+            secret,
+            &[
+                b"anchornet frames 1",
+                &epoch.to_be_bytes(),
+                stream.as_bytes(),
+            ],
+        )
+    }
+
     /// The key of the session that a sealed ticket opens.
     #[must_use]
     pub fn of_session(&self, sealed: &[u8]) -> Self {

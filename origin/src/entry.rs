@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use media::substream::sign::Signer;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -85,16 +86,27 @@ struct Slot {
 }
 
 impl Entry {
-    /// `instance` and `epoch` tell this stream from earlier ones of its name.
-    pub(crate) fn new(name: &str, config: Arc<Config>, instance: &str, epoch: u16) -> Self {
+    /// `instance` and `epoch` tell this stream from earlier ones of its name; with a secret its frames are signed for
+    /// relays.
+    pub(crate) fn new(
+        name: &str,
+        config: Arc<Config>,
+        instance: &str,
+        epoch: u16,
+        secret: Option<&[u8]>,
+    ) -> Self {
         let hls = config
             .hls
             .enabled
             .then(|| Packager::new(config.hls.clone(), instance.to_owned()));
+        let mut stream = Stream::new(clock::now(), Arc::clone(&config), epoch);
+        if let Some(signer) = secret.and_then(|secret| Signer::of_stream(secret, name, epoch)) {
+            stream.sign_with(signer);
+        }
         Self {
             name: name.to_owned(),
             inner: Mutex::new(Inner {
-                stream: Stream::new(clock::now(), Arc::clone(&config), epoch),
+                stream,
                 hls,
                 hls_clients: HashMap::new(),
                 viewers: HashMap::new(),

@@ -124,7 +124,10 @@ impl Hub {
             return Err(Closed::Full("streams"));
         }
         let config = Arc::clone(&self.config);
-        let entry = Arc::new(Entry::new(name, config, &self.instance(), Self::epoch()));
+        let secret = self.access.relay_secret();
+        let (instance, epoch) = (self.instance(), Self::epoch());
+        let entry = Entry::new(name, config, &instance, epoch, secret.as_deref());
+        let entry = Arc::new(entry);
         streams.insert(name.to_owned(), Arc::clone(&entry));
         let hub = Arc::clone(self);
         let timed = Arc::clone(&entry);

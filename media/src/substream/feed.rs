@@ -2,12 +2,14 @@
 //!
 //! A feed begins with [`Record::Start`]; then every frame of the stream follows in order, whole when its substream was
 //! asked for and as a bare header otherwise. So whoever reads one substream knows the place of its frames among all.
+//! Relays get whole frames with the origin's signature ([`super::sign`]).
 //! Requests for single frames and for headers are answered with the same records, without a start.
 //!
 //! [`Reader`] is total and bounded: sizes are checked before anything is collected.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::sign::{PUBLIC_KEY_BYTES, PublicKey, SIGNATURE_BYTES, Signature};
 use super::{Entry, HashVersion, Split};
 use crate::Error;
 
@@ -19,6 +21,7 @@ const MAX_PRELUDE_BYTES: usize = 1 << 20;
 const START: u8 = 0;
 const HEADER: u8 = 1;
 const FRAME: u8 = 2;
+const SIGNED: u8 = 3;
 
 /// The beginning of a feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Start {
     pub epoch: u16,
     /// How the stream is split.
     pub split: Split,
+    /// What frames that come by relays are checked with; `None` when they are not signed.
+    pub signer: Option<PublicKey>,
     /// The frames before the first, oldest first; empty at the beginning of the stream.
     pub prior: Vec<Entry>,
     /// FLV tags that a player needs before the first frame: metadata and sequence headers.
@@ -42,6 +47,8 @@ pub enum Record {
     Header(Entry),
     /// A frame.
     Frame(Entry, Bytes),
+    /// A frame with the origin's signature.
+    Signed(Entry, Signature, Bytes),
 }
 
 impl Record {
@@ -56,6 +63,8 @@ impl Record {
                 let prior = start.prior.get(..MAX_PRIOR).unwrap_or(&start.prior);
                 out.put_u8(u8::try_from(prior.len()).unwrap_or_default());
                 out.put_u32(u32::try_from(start.prelude.len()).unwrap_or(u32::MAX));
+                // No point of the curve is written as zeros that verifies anything of ours.
+                out.put_slice(&start.signer.map_or([0; PUBLIC_KEY_BYTES], |key| key.0));
                 prior.iter().for_each(|entry| entry.write(out));
                 out.put_slice(&start.prelude);
             }
@@ -66,6 +75,12 @@ impl Record {
             Self::Frame(entry, body) => {
                 out.put_u8(FRAME);
                 entry.write(out);
+                out.put_slice(body);
+            }
+            Self::Signed(entry, signature, body) => {
+                out.put_u8(SIGNED);
+                entry.write(out);
+                out.put_slice(&signature.0);
                 out.put_slice(body);
             }
         }
@@ -92,8 +107,9 @@ impl Reader {
         match self.buffer.first() {
             None => Ok(None),
             Some(&START) => self.start(),
-            Some(&HEADER) => self.frame(false),
-            Some(&FRAME) => self.frame(true),
+            Some(&HEADER) => self.header(),
+            Some(&FRAME) => self.frame(0),
+            Some(&SIGNED) => self.frame(SIGNATURE_BYTES),
             Some(_) => Err(Error::Invalid {
                 what: "feed",
                 why: "there is no such record",
@@ -103,13 +119,15 @@ impl Reader {
 
     fn start(&mut self) -> Result<Option<Record>, Error> {
         const WHAT: &str = "start of a feed";
-        const FIXED: usize = 10;
+        const FIXED: usize = 10 + PUBLIC_KEY_BYTES;
         let Some(mut fixed) = self.buffer.get(1..FIXED) else {
             return Ok(None);
         };
         let epoch = fixed.get_u16();
         let (hash, substreams, count) = (fixed.get_u8(), fixed.get_u8(), fixed.get_u8());
         let prelude_bytes = usize::try_from(fixed.get_u32()).unwrap_or(usize::MAX);
+        let mut key = [0; PUBLIC_KEY_BYTES];
+        fixed.copy_to_slice(&mut key);
         let hash = HashVersion::from_number(hash).ok_or(Error::Unsupported {
             what: WHAT,
             why: "the version of the hash is unknown",
@@ -135,27 +153,39 @@ impl Reader {
         Ok(Some(Record::Start(Start {
             epoch,
             split,
+            signer: (key != [0; PUBLIC_KEY_BYTES]).then_some(PublicKey(key)),
             prior,
             prelude: whole,
         })))
     }
 
-    fn frame(&mut self, whole: bool) -> Result<Option<Record>, Error> {
+    fn header(&mut self) -> Result<Option<Record>, Error> {
         const FIXED: usize = 1 + Entry::BYTES;
         let Some(mut fixed) = self.buffer.get(1..FIXED) else {
             return Ok(None);
         };
         let entry = Entry::read(&mut fixed)?;
-        if !whole {
-            self.buffer.advance(FIXED);
-            return Ok(Some(Record::Header(entry)));
-        }
+        self.buffer.advance(FIXED);
+        Ok(Some(Record::Header(entry)))
+    }
+
+    /// A frame behind a signature of so many bytes, or none.
+    fn frame(&mut self, signature_bytes: usize) -> Result<Option<Record>, Error> {
+        const FIXED: usize = 1 + Entry::BYTES;
+        let Some(mut fixed) = self.buffer.get(1..FIXED) else {
+            return Ok(None);
+        };
+        let entry = Entry::read(&mut fixed)?;
         let size = usize::try_from(entry.header.size).unwrap_or(usize::MAX);
-        if self.buffer.len() < FIXED + size {
+        if self.buffer.len() < FIXED + signature_bytes + size {
             return Ok(None);
         }
         self.buffer.advance(FIXED);
+        let signature = self.buffer.split_to(signature_bytes);
         let body = self.buffer.split_to(size).freeze();
-        Ok(Some(Record::Frame(entry, body)))
+        Ok(Some(match signature.as_ref().try_into() {
+            Ok(signature) => Record::Signed(entry, Signature(signature), body),
+            Err(_) => Record::Frame(entry, body),
+        }))
     }
 }

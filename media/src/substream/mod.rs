@@ -5,13 +5,15 @@
 //! whoever holds three neighbours. The origin computes entries once ([`Sequencer`]); everybody else carries them: a relay
 //! that lacked a header would compute a CRC that is wrong in the same way for all its clients.
 //!
-//! [`Split`] assigns frames to substreams; [`feed`] is how the origin hands them out. docs/rlive.md has the diagrams.
+//! [`Split`] assigns frames to substreams; [`feed`] is how the origin hands them out; [`sign`] is how players know its
+//! frames when relays bring them. docs/rlive.md has the diagrams.
 //!
 //! Invariants: identity is the whole entry, never the decoding time alone (sound and pictures share times); order is the
 //! order of the chain, never that of decoding times.
 
 mod crc;
 pub mod feed;
+pub mod sign;
 mod split;
 
 use bytes::{Buf, BufMut, Bytes};

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::feed::{Reader, Record, Start};
+use super::sign::{PublicKey, SIGNATURE_BYTES, Signature, Signer};
 use super::*;
 
 fn header(dts_ms: u32, track: u8, size: u32) -> Header {
@@ -39,18 +40,27 @@ fn any_record() -> impl Strategy<Value = Record> {
             let size = usize::try_from(entry.header.size).expect("small");
             Record::Frame(entry, Bytes::from(vec![7; size]))
         }),
+        (entry(), any::<u8>()).prop_map(|(entry, byte)| {
+            let size = usize::try_from(entry.header.size).expect("small");
+            let signature = Signature([byte; SIGNATURE_BYTES]);
+            Record::Signed(entry, signature, Bytes::from(vec![7; size]))
+        }),
         (
             any::<u16>(),
             1..=MAX_SUBSTREAMS,
+            proptest::option::of(1..=255_u8),
             proptest::collection::vec(entry(), 0..=feed::MAX_PRIOR),
             prelude
         )
-            .prop_map(|(epoch, substreams, prior, prelude)| Record::Start(Start {
-                epoch,
-                split: Split::new(HashVersion::Mixed, substreams).expect("in range"),
-                prior,
-                prelude,
-            })),
+            .prop_map(
+                |(epoch, substreams, key, prior, prelude)| Record::Start(Start {
+                    epoch,
+                    split: Split::new(HashVersion::Mixed, substreams).expect("in range"),
+                    signer: key.map(|byte| PublicKey([byte; 32])),
+                    prior,
+                    prelude,
+                })
+            ),
     ]
 }
 
@@ -211,4 +221,43 @@ fn known_answers_of_the_split() {
         ssids(HashVersion::Mixed),
         [1, 2, 3, 3, 3, 3, 0, 2, 1, 3, 3, 0]
     );
+}
+
+/// A signature holds for one frame in one place of one life of one stream.
+#[test]
+fn what_is_signed_is_one_frame_in_its_place() {
+    let signer = Signer::of_stream(b"secret", "demo", 3).expect("a key");
+    let key = signer.public();
+    let mut sequencer = Sequencer::default();
+    let body = |n: u8, size: u32| vec![n; usize::try_from(size).expect("small")];
+    for size in [0, 1, 300, 1_028, 1_029, 1_072, 1_073, 2_100, 2_144, 5_000] {
+        let before: Vec<_> = (0..5)
+            .map(|n| sequencer.next(header(n * 40 + size, 0, 100)))
+            .collect();
+        let entry = sequencer.next(header(300 + size, 0, size));
+        let signed = entry.header.signed_predecessors();
+        assert!((1..=CHAIN_LENGTH).contains(&signed));
+        let last = body(1, size).len() - usize::from(entry.header.packets() - 1) * 1_072;
+        assert!(36 + signed * 16 + 64 + last + 8 <= 1_200, "{size} bytes");
+        let near = &before[before.len() - signed..];
+        let signature = signer.sign(&before, &entry, &body(1, size));
+        let good = |before: &[Entry], entry: &Entry, body: &[u8]| {
+            key.verifies(before, entry, body, &signature)
+        };
+        assert!(good(near, &entry, &body(1, size)));
+        assert!(!good(&near[1..], &entry, &body(1, size)), "fewer before it");
+        assert!(!good(near, &near[0], &body(1, size)), "another frame");
+        assert!(
+            size == 0 || !good(near, &entry, &body(2, size)),
+            "other bytes"
+        );
+        let mut forged = near.to_vec();
+        forged[0].crc ^= 1;
+        assert!(!good(&forged, &entry, &body(1, size)), "another past");
+        for (stream, epoch) in [("demo", 4), ("other", 3)] {
+            let other = Signer::of_stream(b"secret", stream, epoch).expect("a key");
+            let found = other.public();
+            assert!(!found.verifies(near, &entry, &body(1, size), &signature));
+        }
+    }
 }

@@ -99,11 +99,10 @@ impl Place {
     fn poll_open(
         &self,
         context: &Context<'_>,
-        from: From,
-        mask: u64,
+        (from, mask, signed): (From, u64, bool),
     ) -> Poll<Option<(Bytes, FeedCursor)>> {
         let mut inner = lock(&self.entry.inner);
-        let opened = inner.stream.frames().open(from, mask);
+        let opened = inner.stream.frames().open(from, mask, signed);
         if opened.is_some() || inner.ended || from != From::Gop {
             return Poll::Ready(opened);
         }
@@ -131,16 +130,15 @@ pub(crate) struct FeedReader {
 }
 
 impl FeedReader {
-    /// Begins a feed. One that begins with a keyframe waits for the first.
+    /// Begins a feed of some substreams, signed or not. One that begins with a keyframe waits for the first.
     pub(crate) async fn join(
         hub: &Arc<Hub>,
         entry: Arc<Entry>,
-        from: From,
-        mask: u64,
+        (from, mask, signed): (From, u64, bool),
         cut: CancellationToken,
     ) -> Result<Self, Closed> {
         let place = Place::take(hub, entry, cut)?;
-        let opened = poll_fn(|context| place.poll_open(context, from, mask));
+        let opened = poll_fn(|context| place.poll_open(context, (from, mask, signed)));
         let opened = tokio::time::timeout(PATIENCE, opened).await;
         let (start, cursor) = opened.ok().flatten().ok_or(Closed::Unknown)?;
         Ok(Self {

@@ -202,7 +202,9 @@ async fn feed(
         after => From::After(named(after)?),
     };
     let cut = Connection::cut_of(&request);
-    let mut reader = FeedReader::join(&hub, entry, from, mask, cut).await?;
+    // Players have the frames from us; relays have to prove where theirs are from.
+    let signed = pass(request.headers()).is_some();
+    let mut reader = FeedReader::join(&hub, entry, (from, mask, signed), cut).await?;
     let body = poll_fn(move |context| {
         reader
             .poll_next(context)

@@ -1,19 +1,22 @@
 //! The frames of a stream by name, for relays and players that take it in substreams.
 //!
 //! Every tag that viewers get is numbered, gets its entry ([`media::substream`]) and is kept for a while. A feed is a
-//! [`Cursor`] that reads on from a frame; single frames and headers can be asked for by name.
+//! [`Cursor`] that reads on from a frame; single frames and headers can be asked for by name. Relays get frames with a
+//! signature, which is made when the first of them reads it.
 //!
 //! Invariants: frames are kept from the newest start point on, and for [`Limits::history`] at least. Bounded by
 //! [`Limits::bytes`] (old frames go first, whatever reads them): a feed that has fallen behind ends, and whoever reads it
 //! comes back with the last frame it has.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use media::flv::Tag;
 use media::substream::feed::{MAX_PRIOR, Record, Start};
-use media::substream::{Entry, Header, Sequencer, Split};
+use media::substream::sign::{Signature, Signer};
+use media::substream::{CHAIN_LENGTH, Entry, Header, Sequencer, Split};
 
 /// Bytes handed to a connection at once; a single frame may be larger.
 const READ_BYTES: usize = 256 << 10;
@@ -31,6 +34,7 @@ struct Frame {
     substream: u8,
     at: Instant,
     body: Bytes,
+    signature: OnceCell<Signature>,
 }
 
 /// Where somebody can start to play.
@@ -56,6 +60,8 @@ pub(crate) enum From {
 pub(crate) struct Cursor {
     next: u64,
     mask: u64,
+    /// With signatures.
+    signed: bool,
 }
 
 /// What a feed gets next.
@@ -73,6 +79,7 @@ pub(crate) struct FrameLog {
     split: Split,
     limits: Limits,
     sequencer: Sequencer,
+    signer: Option<Signer>,
     frames: VecDeque<Frame>,
     /// Number of the first frame held.
     base: u64,
@@ -87,11 +94,17 @@ impl FrameLog {
             split,
             limits,
             sequencer: Sequencer::default(),
+            signer: None,
             frames: VecDeque::new(),
             base: 0,
             held_bytes: 0,
             start: None,
         }
+    }
+
+    /// Frames are signed from now on.
+    pub(crate) fn sign_with(&mut self, signer: Signer) {
+        self.signer = Some(signer);
     }
 
     pub(crate) fn epoch(&self) -> u16 {
@@ -124,6 +137,7 @@ impl FrameLog {
             substream: self.split.substream(&header),
             at: now,
             body: tag.body.clone(),
+            signature: OnceCell::new(),
         });
         let keep_from = self.start.as_ref().map_or(u64::MAX, |start| start.number);
         while let Some(first) = self.frames.front() {
@@ -141,9 +155,9 @@ impl FrameLog {
         }
     }
 
-    /// Begins a feed of the substreams in `mask`: its first record, and where it goes on. `None` when that frame is not
-    /// there, or there is no keyframe yet.
-    pub(crate) fn open(&self, from: From, mask: u64) -> Option<(Bytes, Cursor)> {
+    /// Begins a feed of the substreams in `mask`, with signatures or without: its first record, and where it goes on.
+    /// `None` when that frame is not there, or there is no keyframe yet.
+    pub(crate) fn open(&self, from: From, mask: u64, signed: bool) -> Option<(Bytes, Cursor)> {
         let next = match from {
             From::Gop => self.start.as_ref()?.number,
             From::Live => self.next_number(),
@@ -158,11 +172,12 @@ impl FrameLog {
         Record::Start(Start {
             epoch: self.epoch,
             split: self.split,
+            signer: self.signer.as_ref().map(Signer::public),
             prior,
             prelude: prelude.unwrap_or_default(),
         })
         .write(&mut out);
-        Some((out.freeze(), Cursor { next, mask }))
+        Some((out.freeze(), Cursor { next, mask, signed }))
     }
 
     /// The next records of a feed.
@@ -175,7 +190,13 @@ impl FrameLog {
             if cursor.mask & (1 << frame.substream) == 0 {
                 Record::Header(frame.entry).write(&mut out);
             } else {
-                Record::Frame(frame.entry, frame.body.clone()).write(&mut out);
+                let signature = cursor.signed.then(|| self.signature(cursor.next, frame));
+                let body = frame.body.clone();
+                match signature.flatten() {
+                    Some(signature) => Record::Signed(frame.entry, signature, body),
+                    None => Record::Frame(frame.entry, body),
+                }
+                .write(&mut out);
             }
             cursor.next += 1;
         }
@@ -204,6 +225,18 @@ impl FrameLog {
         };
         Record::Frame(frame.entry, frame.body.clone()).write(out);
         true
+    }
+
+    fn signature(&self, number: u64, frame: &Frame) -> Option<Signature> {
+        let signer = self.signer.as_ref()?;
+        let signature = frame.signature.get_or_init(|| {
+            let first = number.saturating_sub(u64::try_from(CHAIN_LENGTH).unwrap_or_default());
+            let before: Vec<Entry> = (first..number)
+                .filter_map(|number| Some(self.get(number)?.entry))
+                .collect();
+            signer.sign(&before, &frame.entry, &frame.body)
+        });
+        Some(*signature)
     }
 
     fn get(&self, number: u64) -> Option<&Frame> {
@@ -261,7 +294,7 @@ mod tests {
         let (now, mut log) = (Instant::now(), log(1 << 20));
         (0..10).for_each(|n| log.push(now, &tag(n, 10)));
         log.set_start(10, Bytes::from_static(b"prelude"));
-        let (start, mut cursor) = log.open(From::Gop, 0b0101).expect("a start");
+        let (start, mut cursor) = log.open(From::Gop, 0b0101, false).expect("a start");
         let Some(Record::Start(start)) = records(&start).pop() else {
             panic!("not a start");
         };
@@ -278,7 +311,7 @@ mod tests {
             let (entry, whole) = match record {
                 Record::Frame(entry, _) => (entry, true),
                 Record::Header(entry) => (entry, false),
-                Record::Start(_) => panic!("a second start"),
+                Record::Start(_) | Record::Signed(..) => panic!("not asked for"),
             };
             assert_eq!(whole, log.split.substream(&entry.header).is_multiple_of(2));
         }
@@ -286,10 +319,38 @@ mod tests {
     }
 
     #[test]
+    fn relays_get_signed_frames() {
+        let (now, mut log) = (Instant::now(), log(1 << 20));
+        log.sign_with(Signer::of_stream(b"secret", "demo", 7).expect("a key"));
+        (0..9).for_each(|n| log.push(now, &tag(n, 10)));
+        let (start, mut cursor) = log.open(From::Live, u64::MAX, true).expect("live");
+        let Some(Record::Start(start)) = records(&start).pop() else {
+            panic!("not a start");
+        };
+        let key = start.signer.expect("a key");
+        (9..40).for_each(|n| log.push(now, &tag(n, 1_020 + usize::try_from(n).expect("few"))));
+        let FeedRead::Data(data) = log.read(&mut cursor) else {
+            panic!("nothing to read");
+        };
+        let mut before = start.prior;
+        for record in records(&data) {
+            let Record::Signed(entry, signature, body) = record else {
+                panic!("not signed");
+            };
+            let near = &before[before.len() - entry.header.signed_predecessors()..];
+            assert!(key.verifies(near, &entry, &body, &signature));
+            before.push(entry);
+        }
+        assert_eq!(before.len(), MAX_PRIOR + 31);
+    }
+
+    #[test]
     fn frames_and_headers_are_found_by_name() {
         let (now, mut log) = (Instant::now(), log(1 << 20));
         (0..20).for_each(|n| log.push(now, &tag(n, 10)));
-        let (_, mut cursor) = log.open(From::Live, 0).expect("live is always there");
+        let (_, mut cursor) = log
+            .open(From::Live, 0, false)
+            .expect("live is always there");
         log.push(now, &tag(20, 10));
         let FeedRead::Data(data) = log.read(&mut cursor) else {
             panic!("nothing to read");
@@ -301,25 +362,30 @@ mod tests {
         let headers = records(&log.headers_after(&fifth, 256).expect("held"));
         assert_eq!(headers.len(), 15);
         assert_eq!(headers.last(), Some(&Record::Header(last)));
-        assert!(log.open(From::After(last), 1).is_some());
+        assert!(log.open(From::After(last), 1, false).is_some());
         let mut out = BytesMut::new();
         assert!(log.write_frame(fifth.header.dts_ms, fifth.crc, &mut out));
         assert!(!log.write_frame(fifth.header.dts_ms, fifth.crc ^ 1, &mut out));
         assert!(matches!(records(&out)[..], [Record::Frame(entry, _)] if entry == fifth));
         let stranger = Entry { crc: 1, ..fifth };
         assert!(log.headers_after(&stranger, 256).is_none());
-        assert!(log.open(From::After(stranger), 1).is_none());
+        assert!(log.open(From::After(stranger), 1, false).is_none());
     }
 
     #[test]
     fn memory_is_bounded_and_who_falls_behind_is_told() {
         let (now, mut log) = (Instant::now(), log(1_000));
-        let (_, mut cursor) = log.open(From::Live, 1).expect("live is always there");
+        let (_, mut cursor) = log
+            .open(From::Live, 1, false)
+            .expect("live is always there");
         log.set_start(0, Bytes::new());
         (0..50).for_each(|n| log.push(now, &tag(n, 100)));
         assert_eq!(log.frames.len(), 10);
         assert_eq!(log.read(&mut cursor), FeedRead::Behind);
-        assert!(log.open(From::Gop, 1).is_none(), "its keyframe has gone");
+        assert!(
+            log.open(From::Gop, 1, false).is_none(),
+            "its keyframe has gone"
+        );
         let later = now + Duration::from_secs(11);
         log.push(later, &tag(50, 100));
         assert_eq!(log.frames.len(), 1, "old frames go too");

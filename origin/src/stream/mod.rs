@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media::flv::{Tag, TagKind, file_header};
+use media::substream::sign::Signer;
 use media::{AccessUnit, Timestamp, Track};
 
 use crate::{Config, StreamState};
@@ -191,6 +192,11 @@ impl Stream {
             audio_meter: Meter::default(),
             counters: Counters::default(),
         }
+    }
+
+    /// Frames for relays are signed.
+    pub(crate) fn sign_with(&mut self, signer: Signer) {
+        self.frames.sign_with(signer);
     }
 
     /// Takes an input.

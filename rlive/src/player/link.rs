@@ -1,8 +1,9 @@
 //! A player's session with one relay, for one substream.
 //!
-//! Life: *subscribing* → *open* → *over*. The handshake is repeated every [`REPEAT`]; a relay that does not answer
-//! [`ATTEMPTS`] times, or is silent for [`SILENCE`] once open, is given up. Reports go out every [`REPORT`]; their answers
-//! measure the round trip (RFC 6298's estimator).
+//! Life: *subscribing* → *open* → *over*, or *leaving* before that. A handshake goes as far as the challenge, and on when
+//! [`Link::proceed`] says so. It is repeated every [`REPEAT`]; a relay that does not answer [`ATTEMPTS`] times, or is silent
+//! for [`SILENCE`] once open, is given up. Challenges and the answers to reports, which go out every [`REPORT`], measure the
+//! round trip (RFC 6298's estimator). What a relay that is left had sent before it knew is taken for a while.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ const REPORT: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_millis(1_500);
 /// The least time before a packet is asked for again.
 const MIN_RTO: Duration = Duration::from_millis(30);
+/// What a relay that is left has sent is taken for as long as its packets may be on their way, within these bounds.
+const LEAVING: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
 /// The round trip that is assumed before the first measurement.
 const FIRST_RTO: Duration = Duration::from_millis(150);
 
@@ -45,7 +48,10 @@ pub struct RelayInfo {
 #[derive(Debug)]
 enum State {
     Subscribing {
-        cookie: Cookie,
+        /// The relay's, once it has answered.
+        cookie: Option<Cookie>,
+        /// Whether a session is wanted, or only an answer.
+        wanted: bool,
         attempts: u32,
         repeat_at: Instant,
     },
@@ -53,6 +59,10 @@ enum State {
         conn: u32,
         seq: u32,
         report_at: Instant,
+    },
+    Leaving {
+        conn: u32,
+        until: Instant,
     },
     Over(Over),
 }
@@ -76,6 +86,7 @@ pub(crate) struct Link {
     nonce: u64,
     state: State,
     started: Instant,
+    opened: Option<Instant>,
     heard: Instant,
     srtt: Option<Duration>,
     rttvar: Duration,
@@ -99,11 +110,13 @@ impl Link {
             keys,
             nonce,
             state: State::Subscribing {
-                cookie: Cookie::default(),
+                cookie: None,
+                wanted: false,
                 attempts: 0,
                 repeat_at: now,
             },
             started: now,
+            opened: None,
             heard: now,
             srtt: None,
             rttvar: Duration::ZERO,
@@ -122,10 +135,51 @@ impl Link {
         matches!(self.state, State::Open { .. })
     }
 
+    /// For how long the session has been open.
+    pub(crate) fn is_open_since(&self, now: Instant) -> Option<Duration> {
+        let opened = self.opened.filter(|_| self.is_open())?;
+        Some(now.saturating_duration_since(opened))
+    }
+
+    /// Whether there is a session, or is to be one.
+    pub(crate) fn is_wanted(&self) -> bool {
+        matches!(
+            self.state,
+            State::Open { .. } | State::Subscribing { wanted: true, .. }
+        )
+    }
+
     pub(crate) fn over(&self) -> Option<Over> {
         match self.state {
             State::Over(over) => Some(over),
-            State::Subscribing { .. } | State::Open { .. } => None,
+            State::Subscribing { .. } | State::Open { .. } | State::Leaving { .. } => None,
+        }
+    }
+
+    /// Whether the relay has answered the first step of the handshake; with the round trip.
+    pub(crate) fn answer(&self) -> Option<Duration> {
+        match self.state {
+            State::Subscribing {
+                cookie: Some(_), ..
+            } => self.srtt,
+            _ => None,
+        }
+    }
+
+    /// Opens a session with a relay that has answered.
+    pub(crate) fn proceed(&mut self, now: Instant) {
+        if let State::Subscribing {
+            cookie: Some(cookie),
+            wanted,
+            attempts,
+            repeat_at,
+        } = &mut self.state
+        {
+            *wanted = true;
+            *attempts = 1;
+            *repeat_at = now + REPEAT;
+            let cookie = *cookie;
+            self.subscribe(cookie);
         }
     }
 
@@ -133,9 +187,8 @@ impl Link {
     pub(crate) fn is_mine(&self, datagram: &[u8]) -> bool {
         let named = |range: std::ops::Range<usize>, name: &[u8]| datagram.get(range) == Some(name);
         match (Kind::of(datagram), &self.state) {
-            (Some(Kind::Data | Kind::Pong | Kind::Bye), State::Open { conn, .. }) => {
-                named(4..8, &conn.to_be_bytes())
-            }
+            (Some(Kind::Data | Kind::Pong | Kind::Bye), State::Open { conn, .. })
+            | (Some(Kind::Data), State::Leaving { conn, .. }) => named(4..8, &conn.to_be_bytes()),
             (Some(Kind::Challenge | Kind::Refuse | Kind::Accept), State::Subscribing { .. }) => {
                 named(4..12, &self.nonce.to_be_bytes())
             }
@@ -146,15 +199,22 @@ impl Link {
     /// Takes what is not a packet of a frame.
     pub(crate) fn control(&mut self, now: Instant, datagram: &[u8]) {
         match (Kind::of(datagram), &mut self.state) {
-            (Some(Kind::Challenge), State::Subscribing { cookie, .. }) => {
+            (Some(Kind::Challenge), State::Subscribing { cookie, wanted, .. }) => {
                 if let Ok((_, challenge)) = control::read_challenge(datagram) {
-                    *cookie = challenge;
-                    self.subscribe(challenge);
+                    let first = cookie.replace(challenge).is_none();
+                    // A cookie that the relay does not take any more is exchanged.
+                    if *wanted {
+                        self.subscribe(challenge);
+                    }
+                    if first {
+                        self.measured(now.saturating_duration_since(self.started));
+                    }
                 }
             }
             (Some(Kind::Accept), State::Subscribing { .. }) => {
                 if let Ok(accept) = Accept::read(datagram, &self.keys) {
                     self.heard = now;
+                    self.opened = Some(now);
                     self.state = State::Open {
                         conn: accept.conn,
                         seq: 0,
@@ -218,10 +278,17 @@ impl Link {
     /// Lets time pass.
     pub(crate) fn handle_timeout(&mut self, now: Instant, buffer_ms: u16) {
         match &mut self.state {
+            // Who has answered need not do so again.
+            State::Subscribing {
+                cookie: Some(_),
+                wanted: false,
+                ..
+            } => {}
             State::Subscribing {
                 cookie,
                 attempts,
                 repeat_at,
+                ..
             } => {
                 if *repeat_at > now {
                     return;
@@ -232,9 +299,13 @@ impl Link {
                 }
                 *attempts += 1;
                 *repeat_at = now + REPEAT;
-                let cookie = *cookie;
+                let cookie = cookie.unwrap_or_default();
                 self.subscribe(cookie);
             }
+            State::Leaving { until, .. } if *until <= now => {
+                self.state = State::Over(Over::Silent);
+            }
+            State::Leaving { .. } => {}
             State::Open { report_at, .. } => {
                 if now.saturating_duration_since(self.heard) >= SILENCE {
                     self.state = State::Over(Over::Silent);
@@ -262,10 +333,19 @@ impl Link {
         self.say(&Message::Nack(missing));
     }
 
-    /// Ends the session.
-    pub(crate) fn leave(&mut self) {
+    /// Ends the session; what is on its way is taken yet. Without a session it is over.
+    pub(crate) fn leave(&mut self, now: Instant) {
         self.say(&Message::Bye);
-        self.state = State::Over(Over::Silent);
+        let [least, most] = LEAVING;
+        self.state = match self.state {
+            State::Open { conn, .. } => State::Leaving {
+                conn,
+                until: now + self.rto().clamp(least, most),
+            },
+            State::Subscribing { .. } | State::Leaving { .. } | State::Over(_) => {
+                State::Over(Over::Silent)
+            }
+        };
     }
 
     /// Datagrams to send to the relay.

@@ -11,9 +11,10 @@
 //! - Nothing that a relay sends can change that: what has no MAC is dropped, a chain that contradicts its CRCs is too, and
 //!   who sends three of those is left.
 //!
-//! Bounds: [`order`] and [`crate::chain`] for frames, one session per substream, [`MAX_RELAYS`] relays, one request for
+//! Bounds: [`order`] and [`crate::chain`] for frames, one session and one attempt per substream, [`MAX_RELAYS`] relays, one request for
 //! headers and [`repair::MAX_REQUESTS`] for frames at a time. Outputs are drained by the shell after every call.
 
+mod attempt;
 mod link;
 mod order;
 mod playout;
@@ -70,6 +71,8 @@ pub struct Config {
     pub relay_after: Duration,
     /// A frame that cannot be had holds the order up for this long; then it goes on with the next keyframe.
     pub patience: Duration,
+    /// Relays asked at once for a substream; three at most.
+    pub probes: usize,
     /// What things cost.
     pub prices: Prices,
 }
@@ -83,6 +86,7 @@ impl Default for Config {
             stable: Duration::from_secs(5),
             relay_after: Duration::from_secs(30),
             patience: Duration::from_secs(3),
+            probes: attempt::MAX_PROBES,
             prices: Prices::default(),
         }
     }
@@ -236,7 +240,7 @@ impl Player {
             Input::Headers(records) => self.headers(now, records),
             Input::Relays(relays) => self.recommended(now, relays),
             Input::Leave => {
-                self.links.values_mut().for_each(Link::leave);
+                self.links.values_mut().for_each(|link| link.leave(now));
                 self.send_all();
             }
         }
@@ -260,6 +264,7 @@ impl Player {
             link.handle_timeout(now, buffer_ms);
         }
         self.send_all();
+        self.forget_links();
         self.release(now);
     }
 
@@ -289,9 +294,9 @@ impl Player {
             .substreams
             .iter()
             .map(|substream| {
-                let link = substream.link().and_then(|id| self.links.get(&id));
+                let link = substream.shown_link().and_then(|id| self.links.get(&id));
                 SubstreamStats {
-                    source: substream.source.name(),
+                    source: substream.source_name(),
                     relay: link.map(|link| link.relay.address),
                     rtt_ms: link
                         .and_then(Link::rtt)
@@ -415,7 +420,7 @@ impl Player {
         self.wants.clear();
         self.requests.clear();
         self.blocked_since = None;
-        self.drop_links();
+        self.drop_links(now);
         self.substreams = sources::all(now, start.split);
         self.outputs.push_back(Output::Begin(start.prelude.clone()));
     }

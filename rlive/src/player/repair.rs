@@ -196,7 +196,7 @@ impl Player {
             .iter()
             .map(|substream| match substream.source {
                 // It comes from there already.
-                Source::Origin | Source::Trying { .. } => f64::INFINITY,
+                Source::Origin => f64::INFINITY,
                 Source::Relay(_) => {
                     let rate = &substream.rate;
                     let share = rate.lost_per_s / rate.frames_per_s.max(rate.lost_per_s).max(1.0);

@@ -1,9 +1,13 @@
 //! Where each substream comes from.
 //!
-//! A substream comes from the *origin* until a relay delivers it: the relay is asked (*trying*), and once a whole frame
-//! has come from it whose place is known, the substream is the *relay's*. The origin's feed goes on until it has passed
-//! that frame, so that nothing is lost in between, and little comes twice. A relay that is silent, refuses or lies is left, its substream comes from the origin
-//! again, and another relay is asked after a pause that doubles; the one that failed is not asked for [`BLACKLISTED`].
+//! A substream comes from the *origin* until a relay delivers it: a few are asked ([`super::attempt`]), and once a whole
+//! frame has come from one whose place is known, the substream is that *relay's*. The origin's feed goes on until it has
+//! passed that frame, so that nothing is lost in between, and little comes twice. A relay that is silent, refuses or lies is
+//! left, its substream comes from the origin again, and others are asked after a pause that doubles; the one that failed is
+//! not asked for [`BLACKLISTED`].
+//!
+//! A relay that works is kept for [`DWELL`]. Then, when it is far, others are measured, and the substream goes to one that
+//! is nearer by [`CHANGE`], without a gap: the old one is left when the new one has delivered.
 //!
 //! The feed has all substreams that no relay delivers, and all of them while the buffer runs low (*fallback*).
 
@@ -12,6 +16,7 @@ use std::time::{Duration, Instant};
 use media::substream::{Entry, Split};
 use rand::RngCore as _;
 
+use super::attempt::{Attempt, CHANGE, Purpose, Step};
 use super::link::{Link, Over, RelayInfo};
 use super::{From, MAX_RELAYS, Output, Player};
 
@@ -30,6 +35,12 @@ const PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A relay that takes us on but delivers nothing for so long is left.
 const TRYING: Duration = Duration::from_secs(4);
+/// A substream stays with a relay that works for so long.
+const DWELL: Duration = Duration::from_secs(10);
+/// Nobody is looked for who is nearer than a relay that is nearer than this.
+const FAR: Duration = Duration::from_millis(60);
+/// The origin is asked for nearer relays this often at most; and what was measured is believed for so long.
+const MEASURED: Duration = Duration::from_secs(60);
 /// Tickets are used when they are younger than this; they are good for a minute.
 const TICKET_AGE: Duration = Duration::from_secs(30);
 /// The origin is asked for relays this often at most.
@@ -41,40 +52,56 @@ const FEED_AGAIN: Duration = Duration::from_millis(250);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Origin,
-    Trying { link: u64, since: Instant },
     Relay(u64),
-}
-
-impl Source {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Origin => "origin",
-            Self::Trying { .. } => "trying",
-            Self::Relay(_) => "relay",
-        }
-    }
 }
 
 #[derive(Debug)]
 pub(super) struct Substream {
     pub(super) source: Source,
+    /// Relays that are asked for it.
+    attempt: Option<Attempt>,
     again_at: Instant,
     failures: u32,
+    /// When its relay may be left for a nearer one.
+    settled_at: Instant,
     /// The first frame that the relay has brought, until the feed has passed it.
     handover: Option<(Entry, Instant)>,
     pub(super) rate: Rate,
 }
 
 impl Substream {
-    /// Whether the origin has to send it, but for fallback.
-    fn needs_origin(&self) -> bool {
-        !matches!(self.source, Source::Relay(_)) || self.handover.is_some()
+    /// `origin`, `trying` (from the origin, relays are asked) or `relay`.
+    pub(super) fn source_name(&self) -> &'static str {
+        match (self.source, &self.attempt) {
+            (Source::Origin, None) => "origin",
+            (Source::Origin, Some(_)) => "trying",
+            (Source::Relay(_), _) => "relay",
+        }
     }
 
+    /// Whether the origin has to send it, but for fallback.
+    fn needs_origin(&self) -> bool {
+        self.source == Source::Origin || self.handover.is_some()
+    }
+
+    /// Relays are asked again after a pause, which doubles.
+    fn pause(&mut self, now: Instant) {
+        let pause = PAUSE * 2_u32.pow(self.failures.min(6));
+        self.failures += 1;
+        self.again_at = now + pause.min(MAX_PAUSE);
+    }
+
+    /// The link that relays it, or the one that is to.
+    pub(super) fn shown_link(&self) -> Option<u64> {
+        self.link()
+            .or_else(|| self.attempt.as_ref()?.links().next())
+    }
+
+    /// The relay that it comes from.
     pub(super) fn link(&self) -> Option<u64> {
         match self.source {
             Source::Origin => None,
-            Source::Trying { link, .. } | Source::Relay(link) => Some(link),
+            Source::Relay(link) => Some(link),
         }
     }
 }
@@ -126,6 +153,8 @@ pub(super) struct Candidate {
     info: RelayInfo,
     failures: u32,
     not_before: Instant,
+    /// The round trip to it, and when that was measured.
+    rtt: Option<(Instant, Duration)>,
 }
 
 /// The origin's feed.
@@ -144,8 +173,10 @@ pub(super) fn all(now: Instant, split: Split) -> Vec<Substream> {
     (0..split.substreams())
         .map(|_| Substream {
             source: Source::Origin,
+            attempt: None,
             again_at: now,
             failures: 0,
+            settled_at: now,
             handover: None,
             rate: Rate::default(),
         })
@@ -163,7 +194,9 @@ impl Player {
         }
         self.watch_buffer(now);
         self.leave_dead_relays(now);
+        self.follow_attempts(now);
         self.ask_relays(now);
+        self.look_for_nearer(now);
         self.keep_feed(now);
     }
 
@@ -182,6 +215,7 @@ impl Player {
                 Candidate {
                     failures: known.map_or(0, |known| known.failures),
                     not_before: known.map_or(now, |known| known.not_before),
+                    rtt: known.and_then(|known| known.rtt),
                     info,
                 }
             })
@@ -203,15 +237,27 @@ impl Player {
     pub(super) fn delivered(&mut self, now: Instant, link: u64, entry: &Entry, known: bool) {
         let index = usize::from(self.split.substream(&entry.header));
         let linked = self.order.is_linked(entry);
-        if let Some(substream) = self.substreams.get_mut(index)
-            && matches!(substream.source, Source::Trying { link: tried, .. } if tried == link)
-            && linked
-        {
-            substream.source = Source::Relay(link);
-            substream.failures = 0;
-            substream.again_at = now;
-            substream.handover = (!known).then_some((*entry, now));
+        let Some(substream) = self.substreams.get_mut(index) else {
+            return;
+        };
+        let Some(attempt) = substream.attempt.take_if(|tried| linked && tried.has(link)) else {
+            return;
+        };
+        let before = std::mem::replace(&mut substream.source, Source::Relay(link));
+        substream.failures = 0;
+        substream.again_at = now;
+        substream.settled_at = now + DWELL;
+        match before {
+            Source::Origin => substream.handover = (!known).then_some((*entry, now)),
+            Source::Relay(old) => {
+                self.stats.switches += 1;
+                self.leave(now, old);
+            }
         }
+        for other in attempt.links().filter(|other| *other != link) {
+            self.leave(now, other);
+        }
+        self.send_all();
     }
 
     /// The feed has come to this frame.
@@ -227,42 +273,64 @@ impl Player {
             return;
         };
         let link = substream.link();
-        let pause = PAUSE * 2_u32.pow(substream.failures.min(6));
-        substream.failures += 1;
-        substream.again_at = now + pause.min(MAX_PAUSE);
+        substream.pause(now);
         substream.source = Source::Origin;
         substream.handover = None;
-        let Some(mut link) = link.and_then(|id| self.links.remove(&id)) else {
-            return;
-        };
-        self.stats.lost_packets += link.lost_total;
-        let busy = matches!(why, Some(Over::Told(_)) | None);
-        let found = self
-            .relays
-            .iter_mut()
-            .find(|c| c.info.address == link.relay.address);
-        if let Some(candidate) = found {
-            let pause = match busy {
-                true => BUSY,
-                false => BLACKLISTED * 2_u32.pow(candidate.failures.min(6)),
-            };
-            candidate.failures += u32::from(!busy);
-            let id = candidate.info.id;
-            if !busy && !self.failed.contains(&id) && self.failed.len() < MAX_RELAYS {
-                self.failed.push(id);
-            }
-            candidate.not_before = now + pause;
+        if let Some(link) = link {
+            self.blame(now, link, why);
+            self.leave(now, link);
+            self.send_all();
         }
-        link.leave();
-        let to = link.relay.address;
-        let farewell = link.take_outbox().into_iter();
-        self.outputs
-            .extend(farewell.map(|bytes| Output::Send(to, bytes)));
     }
 
-    pub(super) fn drop_links(&mut self) {
+    /// A relay has failed, or is not wanted any more: it is not asked for a while.
+    fn blame(&mut self, now: Instant, link: u64, why: Option<Over>) {
+        let Some(address) = self.links.get(&link).map(|link| link.relay.address) else {
+            return;
+        };
+        let busy = matches!(why, Some(Over::Told(_)) | None);
+        let mut relays = self.relays.iter_mut();
+        let Some(candidate) = relays.find(|c| c.info.address == address) else {
+            return;
+        };
+        let pause = match busy {
+            true => BUSY,
+            false => BLACKLISTED * 2_u32.pow(candidate.failures.min(6)),
+        };
+        candidate.failures += u32::from(!busy);
+        candidate.not_before = now + pause;
+        let id = candidate.info.id;
+        if !busy && !self.failed.contains(&id) && self.failed.len() < MAX_RELAYS {
+            self.failed.push(id);
+        }
+    }
+
+    /// Ends the session of a link, if it has one.
+    fn leave(&mut self, now: Instant, link: u64) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.leave(now);
+        }
+    }
+
+    /// Forgets links that are over and that no substream uses.
+    pub(super) fn forget_links(&mut self) {
+        let used = |id: u64| {
+            let mut substreams = self.substreams.iter();
+            substreams
+                .any(|s| s.link() == Some(id) || s.attempt.as_ref().is_some_and(|a| a.has(id)))
+        };
+        let gone = self.links.iter().filter(|(_, link)| link.over().is_some());
+        let gone: Vec<u64> = gone.map(|(id, _)| *id).filter(|id| !used(*id)).collect();
+        for id in gone {
+            if let Some(link) = self.links.remove(&id) {
+                self.stats.lost_packets += link.lost_total;
+            }
+        }
+    }
+
+    pub(super) fn drop_links(&mut self, now: Instant) {
         for link in self.links.values_mut() {
-            link.leave();
+            link.leave(now);
         }
         self.send_all();
         self.links.clear();
@@ -298,7 +366,8 @@ impl Player {
 
     fn watch_buffer(&mut self, now: Instant) {
         // Before the first frame everything comes from the origin anyway.
-        if self.stats.frames == 0 || self.links.is_empty() && self.fallback.is_none() {
+        let relayed = self.substreams.iter().any(|s| s.link().is_some());
+        if self.stats.frames == 0 || !relayed && self.fallback.is_none() {
             return;
         }
         let buffered = self.playout.buffered_ms(now);
@@ -323,69 +392,207 @@ impl Player {
             let Some(substream) = self.substreams.get(usize::from(index)) else {
                 return;
             };
-            let over = match substream.source {
-                Source::Origin => None,
-                Source::Trying { since, .. } if now.saturating_duration_since(since) >= TRYING => {
-                    Some(Over::Silent)
-                }
-                Source::Trying { link, .. } | Source::Relay(link) => {
-                    self.links.get(&link).map_or(Some(Over::Silent), Link::over)
-                }
+            let Some(id) = substream.link() else {
+                continue;
             };
-            if let Some(over) = over {
+            if let Some(over) = self.links.get(&id).map_or(Some(Over::Silent), Link::over) {
                 tracing::debug!(substream = index, ?over, "a relay is left");
                 self.move_to_origin(now, index, Some(over));
             }
         }
     }
 
-    /// Asks a relay for each substream that comes from the origin.
+    /// Does what the attempts to find relays come to.
+    fn follow_attempts(&mut self, now: Instant) {
+        for index in 0..self.substreams.len() {
+            let Some(substream) = self.substreams.get_mut(index) else {
+                return;
+            };
+            let Some(mut attempt) = substream.attempt.take() else {
+                continue;
+            };
+            for id in attempt.links().collect::<Vec<_>>() {
+                self.follow_probe(now, &mut attempt, id);
+            }
+            let failed = match attempt.step(now) {
+                Step::Wait => false,
+                Step::Choose(id) => {
+                    if let Some(link) = self.links.get_mut(&id) {
+                        link.proceed(now);
+                    }
+                    false
+                }
+                Step::Failed => true,
+            };
+            let Some(substream) = self.substreams.get_mut(index) else {
+                return;
+            };
+            if failed {
+                substream.settled_at = now + DWELL;
+                if substream.source == Source::Origin {
+                    substream.pause(now);
+                }
+                for id in attempt.links().collect::<Vec<_>>() {
+                    self.leave(now, id);
+                }
+            } else {
+                substream.attempt = Some(attempt);
+            }
+        }
+        self.send_all();
+    }
+
+    fn follow_probe(&mut self, now: Instant, attempt: &mut Attempt, id: u64) {
+        let link = self.links.get(&id);
+        let over = match link {
+            None => Some(Over::Silent),
+            Some(link) if link.is_open_since(now) >= Some(TRYING) => Some(Over::Silent),
+            Some(link) => link.over(),
+        };
+        if let Some(over) = over {
+            self.blame(now, id, Some(over));
+            self.leave(now, id);
+            attempt.out(id);
+        } else if let Some((rtt, address)) = link.and_then(|l| Some((l.answer()?, l.relay.address)))
+        {
+            attempt.answered(now, id, rtt);
+            let mut relays = self.relays.iter_mut();
+            if let Some(candidate) = relays.find(|c| c.info.address == address) {
+                candidate.rtt = Some((now, rtt));
+            }
+        }
+    }
+
+    /// Asks relays for each substream that comes from the origin.
     fn ask_relays(&mut self, now: Instant) {
         let early = now.saturating_duration_since(self.started) < self.config.relay_after;
         if early || !self.order.chain.is_seeded() {
             return;
         }
-        let age = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
         for index in 0..self.split.substreams() {
             let Some(substream) = self.substreams.get(usize::from(index)) else {
                 return;
             };
-            if substream.source != Source::Origin || substream.again_at > now {
+            let busy = substream.attempt.is_some() || substream.again_at > now;
+            if substream.source != Source::Origin || busy {
                 continue;
             }
-            let fresh = age(self.relays_known).is_some_and(|age| age < TICKET_AGE);
-            let best = match fresh {
-                true => self.best_candidate(now, index),
-                false => None,
-            };
-            let Some(info) = best else {
-                if age(self.relays_asked).is_none_or(|age| age >= ASK_RELAYS) {
-                    self.relays_asked = Some(now);
-                    let failed = std::mem::take(&mut self.failed);
-                    self.outputs.push_back(Output::FetchRelays(failed));
-                }
+            if !self.attempt(now, index, Purpose::Any, None) {
+                self.fetch_relays(now);
                 return;
-            };
-            let (id, nonce) = (self.new_id(), self.random.next_u64());
-            self.links.insert(id, Link::new(now, info, index, nonce));
-            if let Some(substream) = self.substreams.get_mut(usize::from(index)) {
-                substream.source = Source::Trying {
-                    link: id,
-                    since: now,
-                };
             }
         }
     }
 
-    /// A relay that is recommended for the substream, if there is one; of those the one used least, of those the first.
-    fn best_candidate(&self, now: Instant, substream: u8) -> Option<RelayInfo> {
-        let rank = |candidate: &&Candidate| {
-            let of = |link: &&Link| link.relay.address == candidate.info.address;
-            let used = self.links.values().filter(of).count();
-            (candidate.info.mask & (1 << substream) == 0, used)
+    fn fetch_relays(&mut self, now: Instant) {
+        let asked = self.relays_asked;
+        if asked.is_none_or(|at| now.saturating_duration_since(at) >= ASK_RELAYS) {
+            self.relays_asked = Some(now);
+            let failed = std::mem::take(&mut self.failed);
+            self.outputs.push_back(Output::FetchRelays(failed));
+        }
+    }
+
+    /// Measures relays that may be nearer than one that is far.
+    fn look_for_nearer(&mut self, now: Instant) {
+        if self.fallback.is_some() {
+            return;
+        }
+        for index in 0..self.split.substreams() {
+            let Some(substream) = self.substreams.get(usize::from(index)) else {
+                return;
+            };
+            let idle = substream.attempt.is_none() && substream.settled_at <= now;
+            let Some(link) = substream.link().filter(|_| idle) else {
+                continue;
+            };
+            let Some(link) = self.links.get(&link) else {
+                continue;
+            };
+            let (rtt, address) = (link.rtt().unwrap_or_default(), link.relay.address);
+            let asked = self.relays_asked;
+            let lately = asked.is_some_and(|at| now.saturating_duration_since(at) < MEASURED);
+            if rtt <= FAR {
+                continue;
+            }
+            if !self.are_relays_fresh(now) {
+                if !lately {
+                    self.fetch_relays(now);
+                }
+                continue;
+            }
+            let asked = self.attempt(now, index, Purpose::Nearer(rtt), Some(address));
+            if !asked && let Some(substream) = self.substreams.get_mut(usize::from(index)) {
+                substream.settled_at = now + DWELL;
+            }
+        }
+    }
+
+    fn are_relays_fresh(&self, now: Instant) -> bool {
+        let known = self.relays_known;
+        known.is_some_and(|at| now.saturating_duration_since(at) < TICKET_AGE)
+    }
+
+    /// Asks a few relays at once, but not `current`; false when there is none to ask.
+    fn attempt(
+        &mut self,
+        now: Instant,
+        index: u8,
+        purpose: Purpose,
+        current: Option<std::net::SocketAddr>,
+    ) -> bool {
+        let candidates = self.candidates(now, index, purpose, current);
+        if candidates.is_empty() {
+            return false;
+        }
+        let mut links = Vec::with_capacity(candidates.len());
+        for info in candidates {
+            let used = self.uses(&info);
+            let (id, nonce) = (self.new_id(), self.random.next_u64());
+            self.links.insert(id, Link::new(now, info, index, nonce));
+            links.push((id, used > 0));
+            self.stats.probes += 1;
+        }
+        if let Some(substream) = self.substreams.get_mut(usize::from(index)) {
+            substream.attempt = Some(Attempt::new(now, purpose, links));
+        }
+        true
+    }
+
+    /// How many substreams a relay carries for this player.
+    fn uses(&self, info: &RelayInfo) -> usize {
+        let of = |link: &&Link| link.relay.address == info.address && link.is_wanted();
+        self.links.values().filter(of).count()
+    }
+
+    /// Relays to ask for a substream: those that are recommended for it, or any when none is; of those the ones used least,
+    /// of those the first. Known to be too far: left out.
+    fn candidates(
+        &self,
+        now: Instant,
+        substream: u8,
+        purpose: Purpose,
+        current: Option<std::net::SocketAddr>,
+    ) -> Vec<RelayInfo> {
+        if !self.are_relays_fresh(now) {
+            return Vec::new();
+        }
+        let near = |c: &Candidate| match (purpose, c.rtt) {
+            (Purpose::Nearer(than), Some((at, rtt))) => {
+                now.saturating_duration_since(at) >= MEASURED || rtt + CHANGE < than
+            }
+            _ => true,
         };
-        let free = self.relays.iter().filter(|c| c.not_before <= now);
-        free.min_by_key(rank).map(|c| c.info.clone())
+        let usable =
+            |c: &&Candidate| c.not_before <= now && Some(c.info.address) != current && near(c);
+        let meant = |c: &&Candidate| c.info.mask & (1 << substream) != 0;
+        let mut found: Vec<&Candidate> = self.relays.iter().filter(usable).collect();
+        if found.iter().any(meant) {
+            found.retain(meant);
+        }
+        found.sort_by_key(|c| self.uses(&c.info));
+        let found = found.into_iter().take(self.config.probes);
+        found.map(|c| c.info.clone()).collect()
     }
 
     /// What the origin has to send.

@@ -39,6 +39,10 @@ pub struct Stats {
     pub header_requests: u64,
     /// Substreams moved from a relay to the origin.
     pub moved_substreams: u64,
+    /// Relays that were asked for a substream.
+    pub probes: u64,
+    /// Substreams that went from one relay to a nearer one.
+    pub switches: u64,
     /// Datagrams that were malformed or forged, and chains that contradicted themselves.
     pub bad_input: u64,
 }

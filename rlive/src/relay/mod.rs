@@ -356,6 +356,11 @@ impl Relay {
             self.counters.limited += 1;
             return Some(());
         }
+        if !proven && let Some(reason) = self.no_room() {
+            // So whoever asks several relays knows at once who can take them; it is less than the challenge.
+            self.refuse(from, asked.nonce, reason);
+            return Some(());
+        }
         if !proven {
             let cookie = self.cookie(self.age_s(now), from, asked.nonce);
             let challenge = control::write_challenge(asked.nonce, &cookie);
@@ -401,16 +406,26 @@ impl Relay {
         Some(())
     }
 
+    /// Why nobody can be taken, whoever it is.
+    fn no_room(&self) -> Option<Reason> {
+        if self.leaving {
+            Some(Reason::Leaving)
+        } else if self.sessions.len() >= self.config.max_sessions {
+            Some(Reason::Full)
+        } else {
+            None
+        }
+    }
+
     fn refusal(&self, ip: IpAddr, wanted: &[FeedName]) -> Option<Reason> {
         let of_host = |session: &&Session| host_of(session.address.ip()) == host_of(ip);
         let of_ip = self.sessions.values().filter(of_host);
         let new_feeds = wanted.iter().filter(|name| !self.feeds.contains_key(name));
-        if self.leaving {
-            Some(Reason::Leaving)
+        if let Some(reason) = self.no_room() {
+            Some(reason)
         } else if wanted.is_empty() {
             Some(Reason::NoStream)
-        } else if self.sessions.len() >= self.config.max_sessions
-            || of_ip.count() >= self.config.max_sessions_per_ip
+        } else if of_ip.count() >= self.config.max_sessions_per_ip
             || self.feeds.len() + new_feeds.count() > self.config.max_feeds
         {
             Some(Reason::Full)

@@ -40,7 +40,7 @@ const BEFORE_US: u64 = 6_000_000;
 const ARRIVALS_US: u64 = 5_000_000;
 /// How often viewers are looked at.
 const LOOK_US: u64 = 50_000;
-/// A relay that has not opened a session after this is of no use.
+/// A relay that has not answered after this is of no use.
 const USELESS_US: u64 = 1_000_000;
 
 /// What happens.
@@ -102,7 +102,7 @@ struct Seat {
     feed: Option<(u64, u64, Connection)>,
     /// Ways to relays, as they are used.
     paths: BTreeMap<usize, Path>,
-    /// Relays that were tried, when, and whether they opened a session.
+    /// Relays that were tried, when, and whether they would have opened a session.
     tried: BTreeMap<usize, (u64, bool)>,
     /// Sessions' keys by relay: where chains are taken off, packets are sealed again.
     keys: BTreeMap<usize, Vec<Keys>>,
@@ -443,7 +443,7 @@ impl<'a> World<'a> {
             return;
         };
         if let Some(seat) = self.seats.get_mut(n)
-            && Kind::of(bytes) == Some(Kind::Accept)
+            && matches!(Kind::of(bytes), Some(Kind::Accept | Kind::Challenge))
             && let Some((at, opened)) = seat.tried.get_mut(&from)
             && self.now - *at < USELESS_US
         {

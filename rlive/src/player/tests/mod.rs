@@ -172,6 +172,57 @@ fn an_outage_of_everything_ends_in_the_right_place() {
     );
 }
 
+/// Three are asked for each substream, only those chosen have anything to do with it.
+#[test]
+fn who_is_asked_in_vain_opens_no_session() {
+    let mut world = World::new(8, vec![GOOD; 6]);
+    world.run(seconds(10));
+    let stats = world.player.stats(world.now);
+    assert_eq!((relayed(&world), stats.probes), (4, 12), "{stats:?}");
+    let relays: Vec<_> = world.relays.iter().flatten().collect();
+    let opened: u64 = relays.iter().map(|relay| relay.counters.sessions).sum();
+    assert_eq!(opened, 4);
+    let carrying = relays.iter().filter(|relay| relay.sessions() > 0).count();
+    assert_eq!(carrying, 4, "each another substream");
+}
+
+/// A relay that becomes far is left for one that is near, and nothing is lost or stops.
+#[test]
+fn a_far_relay_is_left_for_a_near_one_without_a_gap() {
+    let mut world = World::new(9, vec![GOOD; 6]);
+    world.run(seconds(8));
+    let far: Vec<_> = (0..6)
+        .filter(|n| world.relays[*n].as_ref().is_some_and(|r| r.sessions() > 0))
+        .collect();
+    far.iter().for_each(|n| world.paths[*n].delay_ms = 90);
+    world.run(seconds(90));
+    world.check();
+    let stats = world.player.stats(world.now);
+    assert!(stats.switches >= 4, "{stats:?}");
+    let near = |rtt: Option<f64>| rtt.is_some_and(|rtt| rtt < 60.0);
+    assert!(stats.substreams.iter().all(|s| near(s.rtt_ms)), "{stats:?}");
+    let counts = (stats.stalls, stats.fallbacks, stats.fetched_frames);
+    assert_eq!(counts, (0, 0, 0), "{stats:?}");
+    let all = stats.relay_bytes + stats.origin_bytes;
+    assert!(100 * stats.duplicate_bytes < all, "{stats:?}");
+}
+
+/// Relays that are all alike, far and unsteady, are not exchanged all the time.
+#[test]
+fn noise_is_no_reason_to_change() {
+    let unsteady = Path {
+        delay_ms: 60,
+        jitter_ms: 60,
+        loss: 0.01,
+    };
+    let mut world = World::new(10, vec![unsteady; 8]);
+    world.run(seconds(120));
+    world.check();
+    let stats = world.player.stats(world.now);
+    assert_eq!(stats.stalls, 0, "{stats:?}");
+    assert!(stats.switches <= 4 * 120 / 60, "{stats:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     /// Paths of any kind, some dead, relays that die: always the stream, without gaps.
