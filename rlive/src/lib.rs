@@ -11,6 +11,7 @@
 //! the player is the origin's stream, tag by tag in its order, whatever relays do or fail to do.
 
 pub mod chain;
+pub mod nat;
 pub mod player;
 pub mod recovery;
 pub mod relay;
