@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use bytes::{Bytes, BytesMut};
+use media::substream::sign::Signature;
 use media::substream::{Entry, PACKET_PAYLOAD_BYTES};
 
 /// Unfinished frames at one time.
@@ -13,11 +14,20 @@ const MAX_FRAMES: usize = 512;
 /// What unfinished frames may take, in bytes.
 const MAX_BYTES: usize = 32 << 20;
 
+/// What a frame comes with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Evidence {
+    /// Who has sent its packets; `None` when several have.
+    pub(crate) sender: Option<u64>,
+    /// The signature, with the predecessors that are signed too and the frame itself.
+    pub(crate) proof: Option<(Vec<Entry>, Signature)>,
+}
+
 /// What a packet was good for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Inserted {
     /// The frame is whole.
-    Complete(Bytes),
+    Complete(Bytes, Evidence),
     /// Others are missing.
     Part,
     /// It was there.
@@ -30,6 +40,7 @@ struct Partial {
     /// One bit for each packet.
     have: Vec<u64>,
     missing: u16,
+    evidence: Evidence,
     /// Frames that were begun before.
     number: u64,
 }
@@ -43,14 +54,20 @@ pub(crate) struct Assembly {
 
 impl Assembly {
     /// Takes the packet `index` of a frame. Its payload must have the length of its part.
-    pub(crate) fn insert(&mut self, entry: &Entry, index: u16, payload: &[u8]) -> Inserted {
+    pub(crate) fn insert(
+        &mut self,
+        entry: &Entry,
+        index: u16,
+        payload: &[u8],
+        evidence: Evidence,
+    ) -> Inserted {
         let packets = entry.header.packets();
         if packets == 1 {
             self.remove(entry);
-            return Inserted::Complete(Bytes::copy_from_slice(payload));
+            return Inserted::Complete(Bytes::copy_from_slice(payload), evidence);
         }
         if !self.frames.contains_key(entry) {
-            self.begin(*entry);
+            self.begin(*entry, evidence.sender);
         }
         let Some(partial) = self.frames.get_mut(entry) else {
             return Inserted::Part;
@@ -68,12 +85,19 @@ impl Assembly {
         };
         place.copy_from_slice(payload);
         *word |= bit;
+        if partial.evidence.sender != evidence.sender {
+            partial.evidence.sender = None;
+        }
+        if evidence.proof.is_some() {
+            partial.evidence.proof = evidence.proof;
+        }
         partial.missing = partial.missing.saturating_sub(1);
         if partial.missing > 0 {
             return Inserted::Part;
         }
+        let evidence = std::mem::take(&mut partial.evidence);
         let whole = self.remove(entry).unwrap_or_default();
-        Inserted::Complete(whole)
+        Inserted::Complete(whole, evidence)
     }
 
     /// The packets of a frame that have not come: those before `end`, or all. A frame that has not begun lacks them all.
@@ -105,7 +129,7 @@ impl Assembly {
         self.bytes = 0;
     }
 
-    fn begin(&mut self, entry: Entry) {
+    fn begin(&mut self, entry: Entry, sender: Option<u64>) {
         let size = usize::try_from(entry.header.size).unwrap_or_default();
         while self.frames.len() >= MAX_FRAMES || self.bytes + size > MAX_BYTES {
             let oldest = self.frames.iter().min_by_key(|(_, partial)| partial.number);
@@ -123,6 +147,10 @@ impl Assembly {
                 buffer: BytesMut::zeroed(size),
                 have: vec![0; usize::from(packets).div_ceil(64)],
                 missing: packets,
+                evidence: Evidence {
+                    sender,
+                    proof: None,
+                },
                 number: self.begun,
             },
         );
@@ -159,7 +187,8 @@ mod tests {
             indices.sort_by_key(|index| u64::from(*index).wrapping_mul(order | 1) >> 7);
             let (mut assembly, mut whole) = (Assembly::default(), None);
             for index in indices {
-                if let Inserted::Complete(bytes) = assembly.insert(&entry, index, part(&frame, index)) {
+                let inserted = assembly.insert(&entry, index, part(&frame, index), Evidence::default());
+                if let Inserted::Complete(bytes, _) = inserted {
                     whole = Some(bytes);
                     break;
                 }
@@ -174,18 +203,18 @@ mod tests {
         let mut assembly = Assembly::default();
         let first = entry(5_000, 1);
         assert_eq!(assembly.missing(&first), [0, 1, 2, 3, 4]);
-        assembly.insert(&first, 1, &[0; 1_072]);
-        let again = assembly.insert(&first, 1, &[0; 1_072]);
+        assembly.insert(&first, 1, &[0; 1_072], Evidence::default());
+        let again = assembly.insert(&first, 1, &[0; 1_072], Evidence::default());
         assert_eq!(again, Inserted::Duplicate);
         assert_eq!(assembly.missing(&first), [0, 2, 3, 4]);
         assert!(assembly.has_begun(&first));
         let large = 1 << 20;
         for crc in 2..40 {
-            assembly.insert(&entry(large, crc), 0, &[0; 1_072]);
+            assembly.insert(&entry(large, crc), 0, &[0; 1_072], Evidence::default());
         }
         assert!(!assembly.has_begun(&first) && assembly.bytes <= MAX_BYTES);
         for crc in 100..5_000 {
-            assembly.insert(&entry(2_000, crc), 0, &[0; 1_072]);
+            assembly.insert(&entry(2_000, crc), 0, &[0; 1_072], Evidence::default());
         }
         assert!(assembly.frames.len() <= MAX_FRAMES);
     }

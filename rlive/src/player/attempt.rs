@@ -72,15 +72,15 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Asks over these links; with each whether its relay carries another substream.
+    /// Asks over these links.
     pub(super) fn new(
         now: Instant,
         purpose: Purpose,
-        links: impl IntoIterator<Item = (u64, bool)>,
+        links: impl IntoIterator<Item = u64>,
     ) -> Self {
-        let probe = |(link, in_use)| Probe {
+        let probe = |link| Probe {
             link,
-            in_use,
+            in_use: false,
             answer: None,
             chosen: None,
         };
@@ -108,6 +108,13 @@ impl Attempt {
     pub(super) fn answered(&mut self, now: Instant, link: u64, rtt: Duration) {
         if let Some(probe) = self.probes.iter_mut().find(|probe| probe.link == link) {
             probe.answer.get_or_insert((now, rtt));
+        }
+    }
+
+    /// Whether a relay carries another substream by now.
+    pub(super) fn set_in_use(&mut self, link: u64, in_use: bool) {
+        if let Some(probe) = self.probes.iter_mut().find(|probe| probe.link == link) {
+            probe.in_use = in_use;
         }
     }
 
@@ -147,6 +154,8 @@ impl Attempt {
                 // As if those that carry something had answered later.
                 Purpose::Any => passed(at).saturating_sub(distance - rtt),
                 Purpose::Nearer(now) if distance + CHANGE >= now => return None,
+                // To all lean on one relay is no gain.
+                Purpose::NotFarther(_) if probe.in_use => return None,
                 Purpose::NotFarther(now) if distance > now + CHANGE => return None,
                 Purpose::Nearer(now) | Purpose::NotFarther(now) => {
                     (now + 2 * CHANGE).saturating_sub(distance)
@@ -176,14 +185,18 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn any(links: &[(u64, bool)]) -> (Instant, Attempt) {
+    fn asked(links: &[(u64, bool)]) -> (Instant, Attempt) {
         let now = Instant::now();
-        (now, Attempt::new(now, Purpose::Any, links.iter().copied()))
+        let mut attempt = Attempt::new(now, Purpose::Any, links.iter().map(|(link, _)| *link));
+        links
+            .iter()
+            .for_each(|(link, used)| attempt.set_in_use(*link, *used));
+        (now, attempt)
     }
 
     #[test]
     fn the_first_answer_is_taken_and_another_only_when_it_leads_nowhere() {
-        let (now, mut attempt) = any(&[(1, false), (2, false), (3, false), (4, false)]);
+        let (now, mut attempt) = asked(&[(1, false), (2, false), (3, false), (4, false)]);
         assert!(!attempt.has(4), "three at once");
         assert_eq!(attempt.step(now), Step::Wait);
         attempt.answered(now + ms(20), 2, ms(20));
@@ -202,12 +215,12 @@ mod tests {
 
     #[test]
     fn who_carries_something_already_has_to_be_nearer() {
-        let (now, mut attempt) = any(&[(1, true), (2, false)]);
+        let (now, mut attempt) = asked(&[(1, true), (2, false)]);
         attempt.answered(now + ms(10), 1, ms(10));
         assert_eq!(attempt.step(now + ms(10)), Step::Wait);
         attempt.answered(now + ms(35), 2, ms(35));
         assert_eq!(attempt.step(now + ms(35)), Step::Choose(2));
-        let (now, mut attempt) = any(&[(1, true), (2, false)]);
+        let (now, mut attempt) = asked(&[(1, true), (2, false)]);
         attempt.answered(now + ms(10), 1, ms(10));
         assert_eq!(attempt.step(now + ms(40)), Step::Choose(1));
     }
@@ -216,7 +229,7 @@ mod tests {
     fn a_relay_is_left_only_for_one_that_is_nearer_by_the_price_of_a_change() {
         let now = Instant::now();
         let ask = |purpose, rtts: [u64; 2]| {
-            let mut attempt = Attempt::new(now, purpose, [(1, false), (2, false)]);
+            let mut attempt = Attempt::new(now, purpose, [1, 2]);
             attempt.answered(now, 1, ms(rtts[0]));
             assert_eq!(attempt.step(now), Step::Wait, "the other may be nearer");
             attempt.answered(now, 2, ms(rtts[1]));
@@ -228,7 +241,7 @@ mod tests {
         assert_eq!(ask(suggested, [130, 140]), Step::Choose(1));
         assert_eq!(ask(suggested, [131, 140]), Step::Failed);
         // Who does not answer is not waited for.
-        let mut attempt = Attempt::new(now, suggested, [(1, false), (2, false)]);
+        let mut attempt = Attempt::new(now, suggested, [1, 2]);
         attempt.answered(now, 1, ms(90));
         assert_eq!(attempt.step(now + PATIENCE), Step::Choose(1));
     }
@@ -261,8 +274,8 @@ mod tests {
                 1 => Purpose::Nearer(ms(rtt)),
                 _ => Purpose::NotFarther(ms(rtt)),
             };
-            let links = (0..3).zip(in_use);
-            let mut attempt = Attempt::new(now, purpose, links);
+            let mut attempt = Attempt::new(now, purpose, 0..3);
+            (0..3).zip(in_use).for_each(|(link, used)| attempt.set_in_use(link, used));
             let mut answers = std::collections::HashMap::new();
             let (mut out, mut chosen) = (Vec::new(), Vec::<(u64, Instant)>::new());
             for act in acts {

@@ -12,7 +12,9 @@ use media::substream::Entry;
 use media::ticket::Key;
 
 use crate::recovery::Delivery;
-use crate::wire::control::{self, Accept, Cookie, Fare, Message, Missing, Reason, Subscribe};
+use crate::wire::control::{
+    self, Accept, Advised, Cookie, Fare, Message, Missing, Reason, Subscribe,
+};
 use crate::wire::{Keys, Kind};
 
 /// How often the handshake is repeated.
@@ -96,6 +98,8 @@ pub(crate) struct Link {
     pub(crate) lost_total: u64,
     pub(crate) packets: u64,
     corrupt: u32,
+    /// The relay suggests to go elsewhere.
+    pub(crate) advised: Option<Advised>,
     /// The frame of the newest packet, and how many packets of it have come in a row.
     newest: Option<(Entry, u16)>,
     outbox: Vec<Vec<u8>>,
@@ -126,6 +130,7 @@ impl Link {
             lost_total: 0,
             packets: 0,
             corrupt: 0,
+            advised: None,
             newest: None,
             outbox: Vec::new(),
         }
@@ -139,6 +144,11 @@ impl Link {
     pub(crate) fn is_open_since(&self, now: Instant) -> Option<Duration> {
         let opened = self.opened.filter(|_| self.is_open())?;
         Some(now.saturating_duration_since(opened))
+    }
+
+    /// Whether it has been left.
+    pub(crate) fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Leaving { .. } | State::Over(_))
     }
 
     /// Whether there is a session, or is to be one.
@@ -162,7 +172,10 @@ impl Link {
             State::Subscribing {
                 cookie: Some(_), ..
             } => self.srtt,
-            _ => None,
+            State::Subscribing { .. }
+            | State::Open { .. }
+            | State::Leaving { .. }
+            | State::Over(_) => None,
         }
     }
 
@@ -187,7 +200,10 @@ impl Link {
     pub(crate) fn is_mine(&self, datagram: &[u8]) -> bool {
         let named = |range: std::ops::Range<usize>, name: &[u8]| datagram.get(range) == Some(name);
         match (Kind::of(datagram), &self.state) {
-            (Some(Kind::Data | Kind::Pong | Kind::Bye), State::Open { conn, .. })
+            (
+                Some(Kind::Data | Kind::Pong | Kind::Suggest | Kind::Bye),
+                State::Open { conn, .. },
+            )
             | (Some(Kind::Data), State::Leaving { conn, .. }) => named(4..8, &conn.to_be_bytes()),
             (Some(Kind::Challenge | Kind::Refuse | Kind::Accept), State::Subscribing { .. }) => {
                 named(4..12, &self.nonce.to_be_bytes())
@@ -234,6 +250,12 @@ impl Link {
                     self.measured(Duration::from_millis(u64::from(trip)));
                 }
             }
+            (Some(Kind::Suggest), State::Open { .. }) => {
+                if let Ok(advised) = control::read_suggest(datagram, &self.keys) {
+                    self.heard = now;
+                    self.advised = Some(advised);
+                }
+            }
             (Some(Kind::Bye), State::Open { .. }) => {
                 if let Ok(reason) = control::read_bye(datagram, &self.keys) {
                     self.state = State::Over(Over::Told(reason));
@@ -255,6 +277,10 @@ impl Link {
                 .saturating_add(u16::try_from(ahead).unwrap_or(u16::MAX));
             self.lost_total += u64::from(ahead);
             self.next_pseq = Some(pseq.wrapping_add(1));
+        } else {
+            // It was only overtaken.
+            self.lost = self.lost.saturating_sub(1);
+            self.lost_total = self.lost_total.saturating_sub(1);
         }
     }
 
@@ -271,8 +297,14 @@ impl Link {
     pub(crate) fn corrupt(&mut self) {
         self.corrupt += 1;
         if self.corrupt >= 3 {
-            self.state = State::Over(Over::Corrupt);
+            self.forged();
         }
+    }
+
+    /// It has sent what the origin has not signed.
+    pub(crate) fn forged(&mut self) {
+        self.say(&Message::Bye);
+        self.state = State::Over(Over::Corrupt);
     }
 
     /// Lets time pass.

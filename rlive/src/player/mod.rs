@@ -8,8 +8,9 @@
 //! Invariants:
 //! - What leaves is the origin's stream in the origin's order, each frame once, without gaps as long as the origin still
 //!   has what is missing; otherwise it goes on with the next keyframe, and [`Stats::skips`] counts it.
-//! - Nothing that a relay sends can change that: what has no MAC is dropped, a chain that contradicts its CRCs is too, and
-//!   who sends three of those is left.
+//! - Nothing that a relay sends can change that: what has no MAC is dropped; a frame that the origin has not signed, at the
+//!   place that its chain says, is too, and who sends one is left and reported. Where the origin does not sign, chains that
+//!   contradict their CRCs are dropped, and who sends three is left.
 //!
 //! Bounds: [`order`] and [`crate::chain`] for frames, one session and one attempt per substream, [`MAX_RELAYS`] relays, one request for
 //! headers and [`repair::MAX_REQUESTS`] for frames at a time. Outputs are drained by the shell after every call.
@@ -29,11 +30,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media::substream::feed::{Record, Start};
+use media::substream::sign::PublicKey;
 use media::substream::{CHAIN_LENGTH, Entry, Split};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use crate::assembly::{Assembly, Inserted};
+use crate::assembly::{Assembly, Evidence, Inserted};
 use crate::chain::Outcome;
 use crate::recovery::{Deadlines, Prices};
 use crate::wire::{Kind, data};
@@ -161,6 +163,8 @@ pub struct Player {
     started: Instant,
     next_tick: Instant,
     epoch: Option<u16>,
+    /// What frames from relays are checked with.
+    signer: Option<PublicKey>,
     split: Split,
     order: Order,
     assembly: Assembly,
@@ -199,6 +203,7 @@ impl Player {
             started: now,
             next_tick: now,
             epoch: None,
+            signer: None,
             split,
             order: Order::new(),
             assembly: Assembly::default(),
@@ -319,6 +324,7 @@ impl Player {
             .find(|(_, link)| link.relay.address == from && link.is_mine(bytes));
         let Some((id, link)) = found else {
             // What comes late for a session that is over is no offence.
+            self.stats.strange_datagrams += 1;
             return;
         };
         if Kind::of(bytes) != Some(Kind::Data) {
@@ -335,27 +341,83 @@ impl Player {
         if head.substream != link.substream || self.epoch != Some(head.epoch) {
             return;
         }
+        if self.split.substream(&entry.header) != link.substream {
+            // It would spoil frames that others bring.
+            self.stats.bad_input += 1;
+            link.corrupt();
+            return;
+        }
         link.packet(now, head.pseq);
         if head.resent {
             link.delivery.observe(true);
         }
-        if let Outcome::Corrupt(_) = self.order.link(now, &packet.chain) {
+        if self.signer.is_none()
+            && let Outcome::Corrupt(_) = self.order.link(now, &packet.chain)
+        {
             self.stats.bad_input += 1;
             link.corrupt();
             return;
         }
         let whole = link.is_whole(&entry);
         let known = self.order.has(&entry) || self.order.has_left(&entry);
-        if whole {
-            self.delivered(now, id, &entry, known);
-        }
         if known {
             self.stats.duplicate_bytes += length(packet.payload.len());
+            if whole {
+                self.delivered(now, id, &entry, true);
+            }
             return;
         }
-        if let Inserted::Complete(body) = self.assembly.insert(&entry, head.index, packet.payload) {
+        let evidence = Evidence {
+            sender: Some(id),
+            proof: packet.signature.map(|signature| (packet.chain, signature)),
+        };
+        let inserted = self
+            .assembly
+            .insert(&entry, head.index, packet.payload, evidence);
+        if let Inserted::Complete(body, evidence) = inserted {
+            if !self.is_genuine(now, &entry, &body, &evidence) {
+                self.forged(id, evidence.sender);
+                return;
+            }
             self.stats.relay_bytes += length(body.len());
             self.arrived(entry, body);
+            if whole {
+                self.delivered(now, id, &entry, false);
+            }
+        }
+    }
+
+    /// Whether the origin has signed a frame at its place, which is known from then on; without signatures all are.
+    fn is_genuine(
+        &mut self,
+        now: Instant,
+        entry: &Entry,
+        body: &[u8],
+        evidence: &Evidence,
+    ) -> bool {
+        let Some(signer) = &self.signer else {
+            return true;
+        };
+        let Some((chain, signature)) = &evidence.proof else {
+            return false;
+        };
+        let before = chain.split_last().map_or(&[][..], |(_, before)| before);
+        let genuine = signer.verifies(before, entry, body, signature);
+        if genuine {
+            self.order.link(now, chain);
+        }
+        genuine
+    }
+
+    /// A frame is not the origin's. When all of it has come from one relay, that relay is left at once.
+    fn forged(&mut self, last: u64, sender: Option<u64>) {
+        self.stats.forged_frames += 1;
+        let Some(link) = self.links.get_mut(&sender.unwrap_or(last)) else {
+            return;
+        };
+        match sender {
+            Some(_) => link.forged(),
+            None => link.corrupt(),
         }
     }
 
@@ -377,7 +439,7 @@ impl Player {
         match record {
             Record::Start(start) => self.start(now, start),
             Record::Header(entry) => self.feed_entry(now, entry),
-            Record::Frame(entry, body) => {
+            Record::Frame(entry, body) | Record::Signed(entry, _, body) => {
                 self.feed_entry(now, entry);
                 self.stats.origin_bytes += length(body.len());
                 self.arrived(entry, body);
@@ -413,6 +475,7 @@ impl Player {
     /// A stream begins; what was there of another one is forgotten.
     fn begin(&mut self, now: Instant, start: &Start) {
         self.epoch = Some(start.epoch);
+        self.signer = start.signer;
         self.split = start.split;
         self.order = Order::new();
         self.assembly.clear();

@@ -335,7 +335,9 @@ impl Player {
             return;
         };
         let entries = records.into_iter().filter_map(|record| match record {
-            Record::Header(entry) | Record::Frame(entry, _) => Some(entry),
+            Record::Header(entry) | Record::Frame(entry, _) | Record::Signed(entry, ..) => {
+                Some(entry)
+            }
             Record::Start(_) => None,
         });
         // The end may have moved on since it was asked for; then it is among the headers.

@@ -7,7 +7,7 @@
 //! not asked for [`BLACKLISTED`].
 //!
 //! A relay that works is kept for [`DWELL`]. Then, when it is far, others are measured, and the substream goes to one that
-//! is nearer by [`CHANGE`], without a gap: the old one is left when the new one has delivered.
+//! is nearer by [`CHANGE`], or not farther by it when the relay suggests to go, without a gap: the old one is left when the new one has delivered.
 //!
 //! The feed has all substreams that no relay delivers, and all of them while the buffer runs low (*fallback*).
 
@@ -19,6 +19,7 @@ use rand::RngCore as _;
 use super::attempt::{Attempt, CHANGE, Purpose, Step};
 use super::link::{Link, Over, RelayInfo};
 use super::{From, MAX_RELAYS, Output, Player};
+use crate::wire::control::Advised;
 
 /// Who falls back again within this time has trusted relays too early.
 const RELAPSE: Duration = Duration::from_secs(60);
@@ -28,6 +29,8 @@ const SETTLE: Duration = Duration::from_millis(150);
 const HANDOVER: Duration = Duration::from_secs(1);
 /// A relay that has failed is not asked for so long, twice as long each time.
 const BLACKLISTED: Duration = Duration::from_secs(60);
+/// A relay that has sent what is not the origin's is not asked for so long.
+const FORGER: Duration = Duration::from_secs(3_600);
 /// A relay that is full or leaving is not asked for so long.
 const BUSY: Duration = Duration::from_secs(10);
 /// The first pause after a relay has failed; it doubles up to [`MAX_PAUSE`].
@@ -295,6 +298,7 @@ impl Player {
         };
         let pause = match busy {
             true => BUSY,
+            false if why == Some(Over::Corrupt) => FORGER,
             false => BLACKLISTED * 2_u32.pow(candidate.failures.min(6)),
         };
         candidate.failures += u32::from(!busy);
@@ -398,6 +402,10 @@ impl Player {
             if let Some(over) = self.links.get(&id).map_or(Some(Over::Silent), Link::over) {
                 tracing::debug!(substream = index, ?over, "a relay is left");
                 self.move_to_origin(now, index, Some(over));
+                if over == Over::Corrupt {
+                    // Others are warned soon.
+                    self.fetch_relays(now);
+                }
             }
         }
     }
@@ -456,6 +464,7 @@ impl Player {
         } else if let Some((rtt, address)) = link.and_then(|l| Some((l.answer()?, l.relay.address)))
         {
             attempt.answered(now, id, rtt);
+            attempt.set_in_use(id, self.is_in_use(id));
             let mut relays = self.relays.iter_mut();
             if let Some(candidate) = relays.find(|c| c.info.address == address) {
                 candidate.rtt = Some((now, rtt));
@@ -493,7 +502,7 @@ impl Player {
         }
     }
 
-    /// Measures relays that may be nearer than one that is far.
+    /// Measures relays that may be nearer than one that is far, or that suggests to go elsewhere.
     fn look_for_nearer(&mut self, now: Instant) {
         if self.fallback.is_some() {
             return;
@@ -502,26 +511,35 @@ impl Player {
             let Some(substream) = self.substreams.get(usize::from(index)) else {
                 return;
             };
-            let idle = substream.attempt.is_none() && substream.settled_at <= now;
-            let Some(link) = substream.link().filter(|_| idle) else {
+            let settled = substream.settled_at <= now;
+            let Some(id) = substream.link().filter(|_| substream.attempt.is_none()) else {
                 continue;
             };
-            let Some(link) = self.links.get(&link) else {
+            let Some(link) = self.links.get(&id) else {
                 continue;
             };
             let (rtt, address) = (link.rtt().unwrap_or_default(), link.relay.address);
             let asked = self.relays_asked;
             let lately = asked.is_some_and(|at| now.saturating_duration_since(at) < MEASURED);
-            if rtt <= FAR {
-                continue;
-            }
+            let (purpose, asks) = match link.advised {
+                Some(Advised::Leaving) => (Purpose::Any, true),
+                _ if !settled => continue,
+                Some(Advised::Cost | Advised::Quality) => (Purpose::NotFarther(rtt), true),
+                None if rtt > FAR => (Purpose::Nearer(rtt), !lately),
+                None => continue,
+            };
             if !self.are_relays_fresh(now) {
-                if !lately {
+                if asks {
                     self.fetch_relays(now);
                 }
                 continue;
             }
-            let asked = self.attempt(now, index, Purpose::Nearer(rtt), Some(address));
+            let asked = self.attempt(now, index, purpose, Some(address));
+            if let Some(link) = self.links.get_mut(&id)
+                && link.advised.take().is_some()
+            {
+                self.stats.suggestions += 1;
+            }
             if !asked && let Some(substream) = self.substreams.get_mut(usize::from(index)) {
                 substream.settled_at = now + DWELL;
             }
@@ -547,10 +565,9 @@ impl Player {
         }
         let mut links = Vec::with_capacity(candidates.len());
         for info in candidates {
-            let used = self.uses(&info);
             let (id, nonce) = (self.new_id(), self.random.next_u64());
             self.links.insert(id, Link::new(now, info, index, nonce));
-            links.push((id, used > 0));
+            links.push(id);
             self.stats.probes += 1;
         }
         if let Some(substream) = self.substreams.get_mut(usize::from(index)) {
@@ -559,10 +576,19 @@ impl Player {
         true
     }
 
-    /// How many substreams a relay carries for this player.
+    /// For how many substreams a relay is used or asked.
     fn uses(&self, info: &RelayInfo) -> usize {
-        let of = |link: &&Link| link.relay.address == info.address && link.is_wanted();
+        let of = |link: &&Link| link.relay.address == info.address && !link.is_leaving();
         self.links.values().filter(of).count()
+    }
+
+    /// Whether the relay of a link is used, or chosen, for another substream.
+    fn is_in_use(&self, id: u64) -> bool {
+        let Some(address) = self.links.get(&id).map(|link| link.relay.address) else {
+            return false;
+        };
+        let mut others = self.links.iter().filter(|(other, _)| **other != id);
+        others.any(|(_, link)| link.relay.address == address && link.is_wanted())
     }
 
     /// Relays to ask for a substream: those that are recommended for it, or any when none is; of those the ones used least,

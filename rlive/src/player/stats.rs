@@ -39,9 +39,15 @@ pub struct Stats {
     pub header_requests: u64,
     /// Substreams moved from a relay to the origin.
     pub moved_substreams: u64,
+    /// Frames that the origin has not signed, or not at their place.
+    pub forged_frames: u64,
+    /// Datagrams of no session: late, or from elsewhere.
+    pub strange_datagrams: u64,
     /// Relays that were asked for a substream.
     pub probes: u64,
-    /// Substreams that went from one relay to a nearer one.
+    /// Suggestions of relays to go elsewhere that were followed up.
+    pub suggestions: u64,
+    /// Substreams that went from one relay straight to another.
     pub switches: u64,
     /// Datagrams that were malformed or forged, and chains that contradicted themselves.
     pub bad_input: u64,

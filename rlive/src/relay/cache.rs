@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media::substream::Entry;
+use media::substream::sign::Signature;
 
 /// How long a frame can be asked for: longer than any player's buffer.
 pub(super) const LIFE: Duration = Duration::from_secs(5);
@@ -18,6 +19,8 @@ pub(super) struct Cached {
     pub(super) entry: Entry,
     /// Its predecessors, oldest first.
     pub(super) chain: Vec<Entry>,
+    /// The origin's.
+    pub(super) signature: Option<Signature>,
     pub(super) body: Bytes,
     pub(super) at: Instant,
 }
@@ -34,13 +37,14 @@ impl Cache {
         now: Instant,
         entry: Entry,
         chain: Vec<Entry>,
-        body: Bytes,
+        (signature, body): (Option<Signature>, Bytes),
     ) -> Option<&Cached> {
         self.bytes += body.len();
         while self.bytes > MAX_BYTES && self.drop_oldest() {}
         self.frames.push_back(Cached {
             entry,
             chain,
+            signature,
             body,
             at: now,
         });

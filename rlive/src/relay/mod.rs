@@ -11,13 +11,16 @@
 //! - What is sent again is at most a quarter of what is sent ([`RESEND_SHARE`]), each packet at most [`MAX_ANSWERS`] times;
 //!   what is sent for the first time is at most what the ticket allows: beyond that frames are skipped, whole.
 //! - Challenges and subscriptions are limited ([`limit`]); what is beyond is not answered.
+//! - Who is full in anything that it has ([`quota`]) takes nobody else; who leaves says so first, so that players have time.
 //! - Feeds without subscribers are given back after [`LINGER`].
 //!
 //! Queues: the cache of each feed ([`cache`]); outputs are drained by the shell after every call.
 
+mod adviser;
 mod cache;
 mod limit;
 mod pulse;
+mod quota;
 mod session;
 mod shell;
 
@@ -28,20 +31,25 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use media::substream::feed::Record;
+use media::substream::sign::Signature;
 use media::substream::{CHAIN_LENGTH, Entry, MAX_SUBSTREAMS};
 use media::ticket::{Key, Ticket};
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
 
-use crate::wire::control::{self, Cookie, Message, Missing, Reason, Subscribe};
+use crate::wire::advice::Advice;
+use crate::wire::control::{self, Advised, Cookie, Fare, Message, Missing, Reason, Subscribe};
 use crate::wire::heartbeat::{Served, stream_tag};
 use crate::wire::{Direction, Keys, Kind};
+use adviser::Adviser;
 use cache::Cache;
 use limit::{Limits, host_of};
+use quota::Meter;
 use session::Session;
 
 pub use pulse::{HEARTBEAT, HEARTBEAT_IDLE};
 pub(crate) use pulse::{Identity, Pulse};
+pub use quota::{Process, Usage};
 pub use shell::{Options, run};
 
 /// A session ends when nothing has come from its player for so long.
@@ -70,6 +78,8 @@ pub struct Config {
     pub max_sessions_per_ip: usize,
     /// Substreams taken from the origin at one time.
     pub max_feeds: usize,
+    /// What can be sent, in kilobits per second; 0: unknown.
+    pub capacity_kbps: u32,
 }
 
 impl Default for Config {
@@ -78,6 +88,7 @@ impl Default for Config {
             max_sessions: 1_000,
             max_sessions_per_ip: 64,
             max_feeds: 64,
+            capacity_kbps: 0,
         }
     }
 }
@@ -107,7 +118,13 @@ pub enum Input<'a> {
     Record(&'a FeedName, Record),
     /// A feed has ended, or could not be opened.
     FeedEnded(&'a FeedName),
-    /// The relay is to be shut down: players are told, nobody else is let in.
+    /// What the machine says about the relay's process, every now and then.
+    Process(Process),
+    /// The scheduler answers a heartbeat that has asked.
+    Advice(&'a Advice),
+    /// The relay is to be shut down soon: players are told to go elsewhere, nobody else is let in.
+    Drain,
+    /// The relay is to be shut down: sessions end, nobody else is let in.
     Leave,
 }
 
@@ -143,6 +160,10 @@ pub struct Counters {
     pub limited: u64,
     /// Datagrams that were malformed, forged or played again.
     pub bad_datagrams: u64,
+    /// Suggestions to go elsewhere, for the sake of quality.
+    pub advised_quality: u64,
+    /// The same, for the sake of cost.
+    pub advised_cost: u64,
 }
 
 #[derive(Debug)]
@@ -177,6 +198,10 @@ pub struct Relay {
     sessions: BTreeMap<u32, Session>,
     feeds: BTreeMap<FeedName, Feed>,
     outputs: VecDeque<Output>,
+    meter: Meter,
+    adviser: Adviser,
+    /// When it was last to be asked how full others are.
+    asks: Option<Instant>,
     next_look: Instant,
     /// What has happened so far.
     pub counters: Counters,
@@ -200,6 +225,9 @@ impl Relay {
             sessions: BTreeMap::new(),
             feeds: BTreeMap::new(),
             outputs: VecDeque::new(),
+            meter: Meter::new(now, config.capacity_kbps),
+            adviser: Adviser::new(now),
+            asks: None,
             next_look: now + HOUSEKEEPING,
             counters: Counters::default(),
         }
@@ -219,6 +247,14 @@ impl Relay {
             }
             Input::Record(name, record) => self.record(now, name, record),
             Input::FeedEnded(name) => self.feed_ended(now, name),
+            Input::Process(process) => self.meter.process(now, process),
+            Input::Advice(advice) => self.adviser.advised(now, advice),
+            Input::Drain => {
+                self.leaving = true;
+                let all: Vec<u32> = self.sessions.keys().copied().collect();
+                all.into_iter()
+                    .for_each(|conn| self.suggest(conn, Advised::Leaving));
+            }
             Input::Leave => {
                 self.leaving = true;
                 let all: Vec<u32> = self.sessions.keys().copied().collect();
@@ -245,6 +281,9 @@ impl Relay {
             self.counters.silent += 1;
             self.end(now, conn, Some(Reason::Silence));
         }
+        let sent = self.counters.sent_bytes + self.counters.resent_bytes;
+        self.meter.sent(now, sent);
+        self.advise(now);
         let outputs = &mut self.outputs;
         self.feeds.retain(|name, feed| {
             feed.cache.trim(now);
@@ -276,14 +315,66 @@ impl Relay {
     /// How full the relay is, 0 to 1.
     #[must_use]
     pub fn load(&self) -> f32 {
-        if self.leaving {
-            return 1.0;
+        match self.leaving {
+            true => 1.0,
+            false => self.usage().load(),
         }
-        let part = |used: usize, of: usize| {
-            let percent = used.saturating_mul(100) / of.max(1);
-            f32::from(u8::try_from(percent).unwrap_or(u8::MAX)) / 100.0
+    }
+
+    /// What is used of what there is.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.meter
+            .usage(self.sessions.len(), self.config.max_sessions)
+    }
+
+    /// Whether the next heartbeat is to ask how full others are.
+    #[must_use]
+    pub fn asks(&self, now: Instant) -> bool {
+        self.asks
+            .is_some_and(|at| now.saturating_duration_since(at) < HEARTBEAT)
+    }
+
+    fn advise(&mut self, now: Instant) {
+        let load = self.usage().load();
+        if self.adviser.asks(now, load, self.config.capacity_kbps > 0) {
+            self.asks = Some(now);
+        }
+        if self.leaving {
+            return;
+        }
+        for (conn, advised) in self.adviser.look(now) {
+            match advised {
+                Advised::Cost => self.counters.advised_cost += 1,
+                Advised::Quality => self.counters.advised_quality += 1,
+                Advised::Leaving => {}
+            }
+            self.suggest(conn, advised);
+        }
+    }
+
+    fn suggest(&mut self, conn: u32, advised: Advised) {
+        if let Some(session) = self.sessions.get(&conn) {
+            let suggest = control::write_suggest(conn, advised, &session.keys);
+            self.outputs
+                .push_back(Output::Send(session.address, suggest));
+        }
+    }
+
+    /// A session says how it fares.
+    fn fares(&mut self, conn: u32, fares: &[Fare]) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
         };
-        part(self.sessions.len(), self.config.max_sessions).min(1.0)
+        let (Some(fare), Some(name)) = (fares.first(), session.wanted.first()) else {
+            return;
+        };
+        let before = session.reported.replace(fare.pseq);
+        let sent = before.map_or(0, |before| fare.pseq.wrapping_sub(before));
+        // More than a million packets in half a second is a number gone backwards.
+        let sent = if sent < 1 << 20 { sent } else { 0 };
+        let what = (stream_tag(&name.stream), name.substream);
+        self.adviser.report(conn, what, sent, fare.lost);
     }
 
     /// Sessions now.
@@ -335,7 +426,12 @@ impl Relay {
             | Kind::Accept
             | Kind::Refuse
             | Kind::Heartbeat
-            | Kind::Pong => None,
+            | Kind::Advice
+            | Kind::Pong
+            | Kind::Suggest
+            | Kind::Where
+            | Kind::Seen
+            | Kind::Punch => None,
         }
     }
 
@@ -410,7 +506,7 @@ impl Relay {
     fn no_room(&self) -> Option<Reason> {
         if self.leaving {
             Some(Reason::Leaving)
-        } else if self.sessions.len() >= self.config.max_sessions {
+        } else if self.usage().is_full() {
             Some(Reason::Full)
         } else {
             None
@@ -481,9 +577,12 @@ impl Relay {
         session.heard = now;
         match message {
             Message::Nack(missing) => self.resend(now, conn, &missing),
-            Message::Report { player_ms, .. } => {
+            Message::Report {
+                player_ms, fares, ..
+            } => {
                 let pong = control::write_pong(conn, player_ms, &session.keys);
                 self.outputs.push_back(Output::Send(from, pong));
+                self.fares(conn, &fares);
             }
             Message::Bye => self.end(now, conn, None),
         }
@@ -539,7 +638,11 @@ impl Relay {
             }
             Record::Header(entry) => feed.chain.push_back(entry),
             Record::Frame(entry, body) => {
-                self.push(now, name, entry, body);
+                self.push(now, name, entry, (None, body));
+                return;
+            }
+            Record::Signed(entry, signature, body) => {
+                self.push(now, name, entry, (Some(signature), body));
                 return;
             }
         }
@@ -547,13 +650,19 @@ impl Relay {
     }
 
     /// Sends a frame to everybody who wants it.
-    fn push(&mut self, now: Instant, name: &FeedName, entry: Entry, body: Bytes) {
+    fn push(
+        &mut self,
+        now: Instant,
+        name: &FeedName,
+        entry: Entry,
+        (signature, body): (Option<Signature>, Bytes),
+    ) {
         let Some(feed) = self.feeds.get_mut(name) else {
             return;
         };
         self.counters.received_bytes += u64::try_from(body.len()).unwrap_or_default();
         let chain: Vec<Entry> = feed.chain.iter().copied().collect();
-        let Some(frame) = feed.cache.push(now, entry, chain, body) else {
+        let Some(frame) = feed.cache.push(now, entry, chain, (signature, body)) else {
             return;
         };
         for conn in &feed.subscribers {
@@ -595,6 +704,7 @@ impl Relay {
         let Some(session) = self.sessions.remove(&conn) else {
             return;
         };
+        self.adviser.forget(conn);
         if let Some(reason) = reason {
             let bye = control::write_bye(conn, reason, &session.keys);
             self.outputs.push_back(Output::Send(session.address, bye));

@@ -34,6 +34,8 @@ pub(crate) struct Pulse {
     state: (bool, bool),
     /// Bytes that had been sent at the last one, and when that was.
     sent: (u64, Instant),
+    /// Bytes that had come from the origin.
+    received: u64,
     /// Which substream is named first.
     turn: usize,
 }
@@ -48,6 +50,7 @@ impl Pulse {
             due: now,
             state: (false, false),
             sent: (0, now),
+            received: 0,
             turn: 0,
         }
     }
@@ -74,6 +77,10 @@ impl Pulse {
         let (before, at) = std::mem::replace(&mut self.sent, (sent, now));
         let ms = now.saturating_duration_since(at).as_millis().max(1);
         let kbps = u128::from(sent.saturating_sub(before)) * 8 / ms;
+        let received = counters.received_bytes;
+        let got = received.saturating_sub(std::mem::replace(&mut self.received, received));
+        let tenths = sent.saturating_sub(before) * 10 / got.max(1);
+        let tenths = if got == 0 { 0 } else { tenths };
         let mut served = relay.served();
         if served.len() > MAX_SERVED {
             self.turn %= served.len();
@@ -92,11 +99,21 @@ impl Pulse {
             used_kbps: u32::try_from(kbps).unwrap_or(u32::MAX),
             sessions: small(relay.sessions()),
             max_sessions: small(relay.max_sessions()),
-            cpu: 0,
+            cpu: percent(relay.usage().cpu),
+            memory: percent(relay.usage().memory),
+            expansion: u8::try_from(tenths).unwrap_or(u8::MAX),
+            asks: relay.asks(now),
             leaving: relay.is_leaving(),
             served,
         }
     }
+}
+
+/// A part as percent, rounded down.
+fn percent(part: f32) -> u8 {
+    (0..100)
+        .find(|percent| f32::from(percent + 1) > part * 100.0)
+        .unwrap_or(100)
 }
 
 #[cfg(test)]

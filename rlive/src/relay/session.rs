@@ -56,6 +56,8 @@ pub(super) struct Session {
     pub(super) heard: Instant,
     pub(super) sent_bytes: u64,
     pub(super) resent_bytes: u64,
+    /// The newest packet that the player has reported.
+    pub(super) reported: Option<u32>,
     conn: u32,
     started: Instant,
     answers: Answers,
@@ -87,6 +89,7 @@ impl Session {
             heard: now,
             sent_bytes: 0,
             resent_bytes: 0,
+            reported: None,
             conn,
             started: now,
             answers: Answers::default(),
@@ -151,12 +154,11 @@ impl Session {
             relay_ms: ms(now, self.started),
             held_ms: ms(now, frame.at),
         };
-        data::write(
-            &head,
-            &frame.chain,
-            data::part(&frame.body, index),
-            &self.keys,
-        )
+        let (chain, part) = (&frame.chain, data::part(&frame.body, index));
+        match &frame.signature {
+            Some(signature) => data::write_signed(&head, chain, signature, part, &self.keys),
+            None => data::write(&head, chain, part, &self.keys),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use media::substream::feed::Record;
 use media::ticket::{Key, Pass};
@@ -15,12 +15,18 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
 use super::pulse::{Identity, Pulse};
-use super::{Config, FeedName, Input, Output, Relay};
-use crate::wire::heartbeat::region_tag;
+use super::{Config, FeedName, Input, Output, Process, Relay};
+use crate::wire::Kind;
+use crate::wire::advice::Advice;
+use crate::wire::heartbeat::{Heartbeat, region_tag};
 use crate::{clock, http};
 
 /// How often the relay reports to the origin.
 const REPORT: Duration = Duration::from_secs(2);
+/// How often the process is measured.
+const MEASURE: Duration = Duration::from_secs(2);
+/// How long players have to go elsewhere when the relay is to end.
+const DRAIN: Duration = Duration::from_secs(2);
 /// How long a pass is good.
 const PASS_LIFE_S: u32 = 60;
 /// Records on their way from feeds; beyond it a feed waits, and TCP with it.
@@ -75,18 +81,23 @@ pub async fn run(options: Options, stop: CancellationToken) -> std::io::Result<(
         region: region_tag(&options.region),
         capacity_kbps: options.capacity_kbps,
     };
+    let mut config = options.config;
+    config.capacity_kbps = options.capacity_kbps;
     let seed = rand::random();
     let (feeds, mut records) = mpsc::channel::<Event>(QUEUE);
     let mut shell = Shell {
-        relay: Relay::new(clock::now(), options.config, options.key, seed),
+        relay: Relay::new(clock::now(), config, options.key.clone(), seed),
         socket,
         origin: Arc::new(origin),
         feeds,
         open: HashMap::new(),
         pulse: Pulse::new(clock::now(), identity),
         scheduler: options.scheduler,
+        heartbeat_key: Heartbeat::key(&options.key),
+        draining: None,
     };
     let mut buffer = vec![0; 2_048];
+    let mut measure = tokio::time::interval(MEASURE);
     let mut report = tokio::time::interval(REPORT);
     report.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -95,15 +106,20 @@ pub async fn run(options: Options, stop: CancellationToken) -> std::io::Result<(
             received = shell.socket.recv_from(&mut buffer) => {
                 // Errors of single datagrams, such as of earlier sends, are not the relay's.
                 if let Ok((length, from)) = received {
-                    let bytes = buffer.get(..length).unwrap_or_default();
-                    let wall_s = clock::wall_s();
-                    shell.relay.handle(clock::now(), Input::Datagram { from, bytes, wall_s });
+                    shell.received(from, buffer.get(..length).unwrap_or_default());
                 }
             }
             Some((name, record)) = records.recv() => shell.take(&name, record),
             () = tokio::time::sleep_until(timeout.into()) => {}
             _ = report.tick(), if shell.scheduler.is_none() => shell.report(address),
-            () = stop.cancelled() => break,
+            _ = measure.tick() => shell.measure(),
+            () = stop.cancelled(), if shell.draining.is_none() => {
+                shell.draining = Some(clock::now() + DRAIN);
+                shell.relay.handle(clock::now(), Input::Drain);
+            }
+        }
+        if shell.is_drained() {
+            break;
         }
         shell.relay.handle_timeout(clock::now());
         shell.drain().await;
@@ -169,9 +185,44 @@ struct Shell {
     open: HashMap<FeedName, AbortOnDropHandle<()>>,
     pulse: Pulse,
     scheduler: Option<SocketAddr>,
+    heartbeat_key: Key,
+    /// When it ends, once it is to.
+    draining: Option<Instant>,
 }
 
 impl Shell {
+    fn received(&mut self, from: SocketAddr, bytes: &[u8]) {
+        if self.scheduler == Some(from) && Kind::of(bytes) == Some(Kind::Advice) {
+            if let Ok(advice) = Advice::read(bytes, &self.heartbeat_key) {
+                self.relay.handle(clock::now(), Input::Advice(&advice));
+            }
+            return;
+        }
+        let wall_s = clock::wall_s();
+        let input = Input::Datagram {
+            from,
+            bytes,
+            wall_s,
+        };
+        self.relay.handle(clock::now(), input);
+    }
+
+    fn measure(&mut self) {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let process = Process::parse(
+            &read("/proc/self/stat"),
+            &read("/proc/self/status"),
+            &read("/proc/meminfo"),
+        );
+        self.relay.handle(clock::now(), Input::Process(process));
+    }
+
+    /// Whether it is to end, and nobody is left or their time is over.
+    fn is_drained(&self) -> bool {
+        let over = |until| until <= clock::now() || self.relay.sessions() == 0;
+        self.draining.is_some_and(over)
+    }
+
     fn take(&mut self, name: &FeedName, record: Option<Record>) {
         match record {
             Some(record) => self.relay.handle(clock::now(), Input::Record(name, record)),

@@ -131,6 +131,7 @@ fn a_player_gets_every_frame_at_once_and_again_when_it_asks() {
     let keys = keys(&ticket);
     let conn = bench.subscribe(player(1), &ticket).expect("accepted");
     let start = Start {
+        signer: None,
         epoch: 9,
         split: Split::default(),
         prior: Vec::new(),

@@ -26,10 +26,13 @@ use media::ticket::Key;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
+use crate::wire::advice::{Advice, Others};
 use crate::wire::heartbeat::{Heartbeat, MAX_SERVED, stream_tag};
 use index::{Index, Place};
 
-pub use shell::{Answer, Options, Question, Recommendation, run};
+pub use shell::{
+    ALL_RELAYS, Answer, Options, Overview, Question, Recommendation, RelayView, ServedView, run,
+};
 
 /// A relay is forgotten after this much silence: one heartbeat of an idle one may be lost, and be late.
 pub const LIFETIME: Duration = Duration::from_secs(25);
@@ -52,6 +55,8 @@ const BLOCKED: Duration = Duration::from_secs(60);
 const FORGIVEN: Duration = Duration::from_secs(600);
 /// Relays that are compared for one substream.
 const POOL: usize = 24;
+/// Relays whose load is averaged for one that asks.
+const SAMPLE: usize = 32;
 
 /// What makes a relay good for a player: the paper's S = α₁N + α₂G + α₃R + α₄B (§4.2); it does not give the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,6 +154,35 @@ pub struct Counters {
     pub blocked: u64,
 }
 
+/// A relay as its last heartbeat describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shown {
+    /// Which one.
+    pub relay: u64,
+    /// Where players reach it.
+    pub address: SocketAddr,
+    /// Its region's tag.
+    pub region: u32,
+    /// How full it is, 0 to 1.
+    pub load: f32,
+    /// Sessions now.
+    pub sessions: u16,
+    /// What it sends, in kilobits per second.
+    pub used_kbps: u32,
+    /// What it can send; 0: unknown.
+    pub capacity_kbps: u32,
+    /// Bytes that it sends for one that it gets, in tenths.
+    pub expansion: u8,
+    /// It takes nobody any more.
+    pub leaving: bool,
+    /// Players could not use it; it is not recommended now.
+    pub blocked: bool,
+    /// How long ago it was heard.
+    pub silent: Duration,
+    /// Stream's tag and substream, of all that it has.
+    pub served: Vec<(u32, u8)>,
+}
+
 #[derive(Debug)]
 struct Relay {
     address: SocketAddr,
@@ -156,6 +190,10 @@ struct Relay {
     heard: Instant,
     stamp: (u32, u32),
     load: f32,
+    sessions: u16,
+    used_kbps: u32,
+    capacity_kbps: u32,
+    expansion: u8,
     /// What one more session adds to the load.
     session: f32,
     /// Sessions promised since the last heartbeat.
@@ -207,6 +245,8 @@ pub struct Scheduler {
     index: Index,
     /// When each relay is looked at next: one entry for each.
     watch: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// The answer to the newest heartbeat, if it has asked.
+    advice: Option<Vec<u8>>,
     counters: Counters,
 }
 
@@ -222,6 +262,7 @@ impl Scheduler {
             relays: HashMap::new(),
             index: Index::default(),
             watch: BinaryHeap::new(),
+            advice: None,
             counters: Counters::default(),
         }
     }
@@ -239,6 +280,45 @@ impl Scheduler {
         }
         self.counters.heartbeats += 1;
         self.update(now, &heartbeat);
+        self.advice = heartbeat.asks.then(|| self.advise(&heartbeat));
+    }
+
+    /// The datagram with which the heartbeat that was taken last is to be answered; most are not.
+    pub fn take_advice(&mut self) -> Option<Vec<u8>> {
+        self.advice.take()
+    }
+
+    /// How full others are that have what a relay has.
+    fn advise(&mut self, heartbeat: &Heartbeat) -> Vec<u8> {
+        let others = heartbeat.served.iter().map(|served| {
+            let [_, _, place, ..] = Place::levels((served.stream, served.substream), 0, 0);
+            let members = self.index.members(&place);
+            let from = match members.len() {
+                0 => 0,
+                many => self.random.random_range(0..many),
+            };
+            let sample = members.iter().cycle().skip(from).take(members.len());
+            let loads = sample.filter(|id| **id != heartbeat.relay).take(SAMPLE);
+            let loads: Vec<f32> = loads
+                .filter_map(|id| Some(self.relays.get(id)?.load()))
+                .collect();
+            let count = u16::try_from(loads.len()).unwrap_or(u16::MAX).max(1);
+            Others {
+                stream: served.stream,
+                substream: served.substream,
+                relays: u8::try_from(loads.len()).unwrap_or(u8::MAX),
+                load: loads.iter().sum::<f32>() / f32::from(count),
+            }
+        });
+        let advice = Advice {
+            relay: heartbeat.relay,
+            seq: heartbeat.seq,
+            others: others.collect(),
+        };
+        advice.write(&Heartbeat::key(&Key::of_relay(
+            &self.secret,
+            heartbeat.relay,
+        )))
     }
 
     /// Lets time pass: forgets who is silent.
@@ -273,6 +353,40 @@ impl Scheduler {
             relays: self.relays.len(),
             ..self.counters
         }
+    }
+
+    /// The busiest relays, at most so many.
+    #[must_use]
+    pub fn overview(&self, now: Instant, count: usize) -> Vec<Shown> {
+        let mut busiest: Vec<(u16, u64)> = self
+            .relays
+            .iter()
+            .map(|(id, relay)| (relay.sessions, *id))
+            .collect();
+        let order = |one: &(u16, u64)| (Reverse(one.0), one.1);
+        if busiest.len() > count && count > 0 {
+            busiest.select_nth_unstable_by_key(count - 1, order);
+        }
+        busiest.truncate(count);
+        busiest.sort_unstable_by_key(order);
+        let shown = |(_, id): (u16, u64)| {
+            let relay = self.relays.get(&id)?;
+            Some(Shown {
+                relay: id,
+                address: relay.address,
+                region: relay.region,
+                load: relay.load(),
+                sessions: relay.sessions,
+                used_kbps: relay.used_kbps,
+                capacity_kbps: relay.capacity_kbps,
+                expansion: relay.expansion,
+                leaving: relay.leaving,
+                blocked: relay.blocked_until.is_some_and(|until| until > now),
+                silent: now.saturating_duration_since(relay.heard),
+                served: relay.served.iter().map(|(_, what)| *what).collect(),
+            })
+        };
+        busiest.into_iter().filter_map(shown).collect()
     }
 
     /// Relays for each substream of a stream, best first. Fewer than asked for when there are not enough.
@@ -331,6 +445,10 @@ impl Scheduler {
                 heard: now,
                 stamp: (0, 0),
                 load: 0.0,
+                sessions: 0,
+                used_kbps: 0,
+                capacity_kbps: 0,
+                expansion: 0,
                 session: 0.0,
                 promised: 0.0,
                 leaving: false,
@@ -347,6 +465,10 @@ impl Scheduler {
         relay.heard = now;
         relay.stamp = (heartbeat.wall_s, heartbeat.seq);
         relay.load = heartbeat.load();
+        relay.sessions = heartbeat.sessions;
+        relay.used_kbps = heartbeat.used_kbps;
+        relay.capacity_kbps = heartbeat.capacity_kbps;
+        relay.expansion = heartbeat.expansion;
         relay.session = 1.0 / f32::from(heartbeat.max_sessions.max(1));
         relay.promised = 0.0;
         relay.leaving = heartbeat.leaving;

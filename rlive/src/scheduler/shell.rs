@@ -3,6 +3,7 @@
 //! - `POST /v1/recommend`: relays for each substream, with tickets. The player shows the ticket that the origin has sealed
 //!   for the scheduler (`Authorization: Ticket <hex>`); it says which stream, and how much of it.
 //! - `GET /v1/state`: counters, as JSON.
+//! - `GET /v1/relays`: the busiest relays, for who shows a ticket for [`ALL_RELAYS`].
 //! - `GET /health`: `ok`.
 
 use std::collections::{HashMap, HashSet};
@@ -21,12 +22,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
-use super::{Config, Counters, MAX_COUNT, Recommended, Request, Scheduler};
+use super::{Config, Counters, MAX_COUNT, Recommended, Request, Scheduler, Shown};
 use crate::clock;
-use crate::wire::heartbeat::region_tag;
+use crate::wire::heartbeat::{region_tag, stream_tag};
 
 /// How long a ticket can be used to open a session.
 const TICKET_LIFETIME_S: u32 = 60;
+/// What the ticket of who may see all relays names: no stream can be called so.
+pub const ALL_RELAYS: &str = "@relays";
+/// Relays that are shown.
+const MAX_SHOWN: usize = 500;
+/// Names that are remembered, and how long they are at most.
+const MAX_NAMES: usize = 4_096;
+const MAX_NAME_BYTES: usize = 128;
 /// The largest question.
 const MAX_QUESTION_BYTES: usize = 4 << 10;
 /// What the kernel keeps of heartbeats that have come.
@@ -90,12 +98,67 @@ pub struct Recommendation {
     pub serves: bool,
 }
 
+/// A relay as [`Overview`] shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RelayView {
+    /// Which one, in hexadecimal digits.
+    pub id: String,
+    /// Where players reach it.
+    pub address: String,
+    /// Its region; empty when none is known by that tag.
+    pub region: String,
+    /// How full it is, 0 to 1.
+    pub load: f32,
+    /// Sessions now.
+    pub sessions: u16,
+    /// What it sends, in kilobits per second.
+    pub used_kbps: u32,
+    /// What it can send; 0: unknown.
+    pub capacity_kbps: u32,
+    /// Bytes that it sends for one that it gets.
+    pub expansion: f32,
+    /// `ok`, `full`, `leaving` or `blocked`.
+    pub state: String,
+    /// How long ago it was heard, in milliseconds.
+    pub silent_ms: u64,
+    /// What it has from the origin.
+    pub serves: Vec<ServedView>,
+}
+
+/// Substreams that a relay has of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedView {
+    /// The stream; its tag in hexadecimal digits when nobody has asked for it by name.
+    pub stream: String,
+    /// The substreams, in order.
+    pub substreams: Vec<u8>,
+}
+
+/// The answer to `GET /v1/relays`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Overview {
+    /// Relays known.
+    pub known: usize,
+    /// The busiest of them.
+    pub relays: Vec<RelayView>,
+}
+
 struct Shared {
+    /// Names of streams and regions that players have asked for, by tag.
+    names: Mutex<HashMap<u32, String>>,
     scheduler: Mutex<Scheduler>,
     secret: Vec<u8>,
 }
 
 impl Shared {
+    fn remember(&self, tag: u32, name: &str) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = names.len() < MAX_NAMES && name.len() <= MAX_NAME_BYTES;
+        if room && !name.is_empty() && !names.contains_key(&tag) {
+            names.insert(tag, name.to_owned());
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Scheduler> {
         self.scheduler
             .lock()
@@ -117,12 +180,14 @@ pub async fn run(options: Options, stop: CancellationToken) -> std::io::Result<(
         rand::random(),
     );
     let shared = Arc::new(Shared {
+        names: Mutex::default(),
         scheduler: Mutex::new(scheduler),
         secret: options.secret,
     });
     let router = Router::new()
         .route("/v1/recommend", post(recommend))
         .route("/v1/state", get(state))
+        .route("/v1/relays", get(relays))
         .route("/health", get(async || "ok\n"))
         .layer(DefaultBodyLimit::max(MAX_QUESTION_BYTES))
         .with_state(Arc::clone(&shared))
@@ -134,9 +199,17 @@ pub async fn run(options: Options, stop: CancellationToken) -> std::io::Result<(
         let timeout = shared.lock().poll_timeout();
         tokio::select! {
             received = socket.recv_from(&mut buffer) => {
-                if let Ok((length, _)) = received {
+                if let Ok((length, from)) = received {
                     let bytes = buffer.get(..length).unwrap_or_default();
-                    shared.lock().handle(clock::now(), clock::wall_s(), bytes);
+                    let advice = {
+                        let mut scheduler = shared.lock();
+                        scheduler.handle(clock::now(), clock::wall_s(), bytes);
+                        scheduler.take_advice()
+                    };
+                    if let Some(advice) = advice {
+                        // What gets lost is asked for again.
+                        let _ = socket.send_to(&advice, from).await;
+                    }
                 }
             }
             () = sleep_until(timeout) => shared.lock().handle_timeout(clock::now()),
@@ -196,8 +269,66 @@ async fn recommend(
         count: question.count.min(MAX_COUNT),
         failed: &failed,
     };
+    shared.remember(stream_tag(&question.stream), &question.stream);
+    shared.remember(region_tag(&question.region), &question.region);
     let found = shared.lock().recommend(clock::now(), &request);
     Ok(Json(answer(&shared.secret, &shown, &found)))
+}
+
+async fn relays(
+    State(shared): State<Arc<Shared>>,
+    head: HeaderMap,
+) -> Result<Json<Overview>, Problem> {
+    if authorize(&shared.secret, &head)?.stream != ALL_RELAYS {
+        let detail = "the ticket is for a stream".to_owned();
+        return Err((StatusCode::FORBIDDEN, detail));
+    }
+    let (known, shown) = {
+        let scheduler = shared.lock();
+        let shown = scheduler.overview(clock::now(), MAX_SHOWN);
+        (scheduler.counters().relays, shown)
+    };
+    let names = shared.names.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(Json(Overview {
+        known,
+        relays: shown.iter().map(|one| view(one, &names)).collect(),
+    }))
+}
+
+fn view(shown: &Shown, names: &HashMap<u32, String>) -> RelayView {
+    let mut serves: Vec<ServedView> = Vec::new();
+    let mut served = shown.served.clone();
+    served.sort_unstable();
+    for (tag, substream) in served {
+        let known = names.get(&tag).cloned();
+        let stream = known.unwrap_or_else(|| format!("{tag:08x}"));
+        match serves.iter_mut().find(|one| one.stream == stream) {
+            Some(one) => one.substreams.push(substream),
+            None => serves.push(ServedView {
+                stream,
+                substreams: vec![substream],
+            }),
+        }
+    }
+    let state = match shown {
+        Shown { leaving: true, .. } => "leaving",
+        Shown { blocked: true, .. } => "blocked",
+        full if full.load >= 1.0 => "full",
+        _ => "ok",
+    };
+    RelayView {
+        id: format!("{:x}", shown.relay),
+        address: shown.address.to_string(),
+        region: names.get(&shown.region).cloned().unwrap_or_default(),
+        load: shown.load,
+        sessions: shown.sessions,
+        used_kbps: shown.used_kbps,
+        capacity_kbps: shown.capacity_kbps,
+        expansion: f32::from(shown.expansion) / 10.0,
+        state: state.to_owned(),
+        silent_ms: u64::try_from(shown.silent.as_millis()).unwrap_or(u64::MAX),
+        serves,
+    }
 }
 
 async fn state(State(shared): State<Arc<Shared>>) -> Json<Counters> {

@@ -30,6 +30,9 @@ fn heartbeat(relay: u64) -> Heartbeat {
         sessions: 0,
         max_sessions: 100,
         cpu: 0,
+        memory: 0,
+        expansion: 0,
+        asks: false,
         leaving: false,
         served: Vec::new(),
     }
@@ -310,6 +313,51 @@ fn substreams_named_in_turns_are_all_known() {
     bench.wait(5);
     bench.hear(&named(served(3, 2)));
     assert_eq!(known(&bench), 2, "fewer than fit: that is all");
+}
+
+/// Who asks is told how full the others are that have what it has.
+#[test]
+fn a_relay_that_asks_is_told_how_full_others_are() {
+    let mut bench = Bench::new(0.0);
+    let used = |relay, sessions| Heartbeat {
+        sessions,
+        ..serving(relay, 1)
+    };
+    bench.hear(&used(1, 10));
+    bench.hear(&used(2, 40));
+    bench.hear(&used(3, 60));
+    assert_eq!(bench.scheduler.take_advice(), None, "nobody has asked");
+    bench.seconds += 1;
+    bench.hear(&Heartbeat {
+        asks: true,
+        ..used(1, 10)
+    });
+    let wire = bench.scheduler.take_advice().expect("an answer");
+    let key = Heartbeat::key(&Key::of_relay(SECRET, 1));
+    let advice = Advice::read(&wire, &key).expect("sealed for it");
+    assert_eq!((advice.relay, advice.others.len()), (1, 1));
+    let others = advice.others[0];
+    assert_eq!((others.substream, others.relays), (1, 2));
+    assert!((others.load - 0.5).abs() < 0.01, "{others:?}");
+}
+
+#[test]
+fn the_busiest_are_shown_first() {
+    let mut bench = Bench::new(0.0);
+    for (relay, sessions) in [(1, 5), (2, 90), (3, 40)] {
+        bench.hear(&Heartbeat {
+            sessions,
+            expansion: 37,
+            ..serving(relay, 2)
+        });
+    }
+    let shown = bench.scheduler.overview(bench.now, 2);
+    let order: Vec<u64> = shown.iter().map(|shown| shown.relay).collect();
+    assert_eq!(order, [2, 3]);
+    assert_eq!(shown[0].served, [(stream_tag("demo"), 2)]);
+    assert_eq!((shown[0].sessions, shown[0].expansion), (90, 37));
+    assert!((shown[0].load - 0.9).abs() < 0.01 && !shown[0].blocked);
+    assert_eq!(bench.scheduler.overview(bench.now, 0), []);
 }
 
 proptest! {

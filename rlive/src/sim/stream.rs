@@ -143,6 +143,7 @@ impl Stream {
         Record::Start(Start {
             epoch: 1,
             split: self.split,
+            signer: None,
             prior: prior.unwrap_or_default().iter().map(|(e, _)| *e).collect(),
             prelude: Bytes::new(),
         })
@@ -161,8 +162,9 @@ impl Stream {
 /// Bytes of a record on its way.
 pub(super) fn size(record: &Record) -> usize {
     match record {
-        Record::Start(start) => 9 + start.prior.len() * Entry::BYTES,
+        Record::Start(start) => 42 + start.prior.len() * Entry::BYTES,
         Record::Header(_) => 1 + Entry::BYTES,
         Record::Frame(_, body) => 1 + Entry::BYTES + body.len(),
+        Record::Signed(_, _, body) => 65 + Entry::BYTES + body.len(),
     }
 }

@@ -332,7 +332,12 @@ impl Message {
             | Kind::Accept
             | Kind::Refuse
             | Kind::Heartbeat
-            | Kind::Pong => return Err(Error::Invalid("not a message of a player")),
+            | Kind::Advice
+            | Kind::Pong
+            | Kind::Suggest
+            | Kind::Where
+            | Kind::Seen
+            | Kind::Punch => return Err(Error::Invalid("not a message of a player")),
         };
         Ok((seq, message))
     }
@@ -356,6 +361,46 @@ pub fn read_pong(datagram: &[u8], keys: &Keys) -> Result<u16, Error> {
     let mut body = keys.open(Direction::Down, datagram)?;
     body.try_get_u16()?;
     Ok(body.try_get_u16()?)
+}
+
+/// Why a relay suggests to go elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advised {
+    /// Others have the substream and room: here it is brought for a few.
+    Cost,
+    /// The player loses more than others here do.
+    Quality,
+    /// The relay is going to leave.
+    Leaving,
+}
+
+/// A suggestion.
+#[must_use]
+pub fn write_suggest(conn: u32, advised: Advised, keys: &Keys) -> Vec<u8> {
+    let number = match advised {
+        Advised::Cost => 0,
+        Advised::Quality => 1,
+        Advised::Leaving => 2,
+    };
+    let mut out = vec![Kind::Suggest.byte(), number, 0, 0];
+    out.put_u32(conn);
+    keys.seal(Direction::Down, &mut out);
+    out
+}
+
+/// Reads a suggestion.
+///
+/// # Errors
+/// [`Error`].
+pub fn read_suggest(datagram: &[u8], keys: &Keys) -> Result<Advised, Error> {
+    let mut body = keys.open(Direction::Down, datagram)?;
+    body.try_get_u8()?;
+    match body.try_get_u8()? {
+        0 => Ok(Advised::Cost),
+        1 => Ok(Advised::Quality),
+        2 => Ok(Advised::Leaving),
+        _ => Err(Error::Invalid("no such suggestion")),
+    }
 }
 
 /// The relay ends the session.

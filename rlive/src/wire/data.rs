@@ -1,15 +1,19 @@
 //! Packets of frames.
 //!
 //! A frame is cut into packets of [`PACKET_PAYLOAD_BYTES`]; every one carries the frame's entry and those of its
-//! predecessors, so that any of them tells where the frame belongs.
+//! predecessors, so that any of them tells where the frame belongs. Of a signed frame only the last packet does, with the
+//! predecessors that are signed and the signature; the others carry none, as nobody may believe them.
 
 use bytes::{Buf, BufMut};
+use media::substream::sign::Signature;
 use media::substream::{CHAIN_LENGTH, Entry, PACKET_PAYLOAD_BYTES};
 
 use super::{Direction, Error, Keys, Kind};
 
 /// Flag: this packet has been sent before.
 const RESENT: u8 = 1 << 1;
+/// Flag: the last packet of a frame carries the origin's signature.
+const SIGNED: u8 = 1 << 2;
 /// Bytes before the chain.
 const FIXED_BYTES: usize = 36;
 
@@ -43,6 +47,8 @@ pub struct Packet<'a> {
     pub head: Head,
     /// Up to [`CHAIN_LENGTH`] predecessors, oldest first, and the frame itself.
     pub chain: Vec<Entry>,
+    /// The origin's signature, in the last packet of a signed frame.
+    pub signature: Option<Signature>,
     /// Its part of the frame.
     pub payload: &'a [u8],
 }
@@ -60,11 +66,42 @@ pub fn part(frame: &[u8], index: u16) -> &[u8] {
 /// Writes a sealed packet. `chain` has the predecessors of the frame, oldest first.
 #[must_use]
 pub fn write(head: &Head, chain: &[Entry], payload: &[u8], keys: &Keys) -> Vec<u8> {
+    write_packet(head, chain, None, payload, keys)
+}
+
+/// Writes a sealed packet of a signed frame.
+#[must_use]
+pub fn write_signed(
+    head: &Head,
+    chain: &[Entry],
+    signature: &Signature,
+    payload: &[u8],
+    keys: &Keys,
+) -> Vec<u8> {
+    let last = head.index + 1 >= head.entry.header.packets();
+    let keep = if last {
+        head.entry.header.signed_predecessors()
+    } else {
+        0
+    };
+    let chain = chain.get(chain.len().saturating_sub(keep)..);
+    let signature = Some(signature).filter(|_| last);
+    write_packet(head, chain.unwrap_or_default(), signature, payload, keys)
+}
+
+fn write_packet(
+    head: &Head,
+    chain: &[Entry],
+    signature: Option<&Signature>,
+    payload: &[u8],
+    keys: &Keys,
+) -> Vec<u8> {
     let skip = chain.len().saturating_sub(CHAIN_LENGTH);
     let chain = chain.get(skip..).unwrap_or_default();
     let mut out = Vec::with_capacity(super::MAX_DATAGRAM_BYTES);
     out.put_u8(Kind::Data.byte());
-    out.put_u8(if head.resent { RESENT } else { 0 });
+    let resent = if head.resent { RESENT } else { 0 };
+    out.put_u8(resent | signature.map_or(0, |_| SIGNED));
     out.put_u8(head.substream);
     out.put_u8(u8::try_from(chain.len()).unwrap_or_default());
     out.put_u32(head.conn);
@@ -75,6 +112,9 @@ pub fn write(head: &Head, chain: &[Entry], payload: &[u8], keys: &Keys) -> Vec<u
     out.put_u16(head.relay_ms);
     out.put_u16(head.held_ms);
     chain.iter().for_each(|entry| entry.write(&mut out));
+    if let Some(signature) = signature {
+        out.put_slice(&signature.0);
+    }
     out.put_slice(payload);
     keys.seal(Direction::Down, &mut out);
     out
@@ -124,12 +164,20 @@ pub fn read<'a>(datagram: &'a [u8], keys: &Keys) -> Result<Packet<'a>, Error> {
         chain.push(Entry::read(&mut body)?);
     }
     chain.push(entry);
+    let signature = match flags & SIGNED {
+        0 => None,
+        _ if index + 1 < entry.header.packets() => {
+            return Err(Error::Invalid("only the last packet has a signature"));
+        }
+        _ => Some(Signature(super::take(&mut body)?)),
+    };
     if part_bytes(&entry, index) != Some(body.len()) {
         return Err(Error::Invalid("the payload has not the length of its part"));
     }
     Ok(Packet {
         head,
         chain,
+        signature,
         payload: body,
     })
 }

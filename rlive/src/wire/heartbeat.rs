@@ -19,6 +19,8 @@ const FIXED_BYTES: usize = 56;
 const SERVED_BYTES: usize = 6;
 /// Flag: the relay is being shut down.
 const LEAVING: u8 = 1;
+/// Flag: it asks how full others are.
+const ASKS: u8 = 2;
 
 /// A stream's name in four bytes. Two streams of the same tag share recommendations, which costs a little and breaks
 /// nothing.
@@ -77,6 +79,12 @@ pub struct Heartbeat {
     pub max_sessions: u16,
     /// How busy its processor is, in percent.
     pub cpu: u8,
+    /// How much of its memory it takes, in percent.
+    pub memory: u8,
+    /// Bytes that it sends for one that it gets, in tenths; 255 stands for more.
+    pub expansion: u8,
+    /// It asks how full others are: see [`super::advice`].
+    pub asks: bool,
     /// It takes nobody any more.
     pub leaving: bool,
     /// What it serves; more than [`MAX_SERVED`] are left out.
@@ -95,7 +103,8 @@ impl Heartbeat {
     pub fn write(&self, key: &Key) -> Vec<u8> {
         let mut out = Vec::with_capacity(MAX_BYTES);
         out.put_u8(Kind::Heartbeat.byte());
-        out.put_u8(if self.leaving { LEAVING } else { 0 });
+        let leaving = if self.leaving { LEAVING } else { 0 };
+        out.put_u8(leaving | if self.asks { ASKS } else { 0 });
         out.put_u16(self.address.port());
         out.put_u64(self.relay);
         out.put_u32(self.wall_s);
@@ -113,8 +122,8 @@ impl Heartbeat {
         out.put_u8(self.cpu);
         let served = self.served.get(..MAX_SERVED).unwrap_or(&self.served);
         out.put_u8(u8::try_from(served.len()).unwrap_or_default());
-        // Room for what will be needed.
-        out.put_u16(0);
+        out.put_u8(self.memory);
+        out.put_u8(self.expansion);
         for served in served {
             out.put_u32(served.stream);
             out.put_u8(served.substream);
@@ -144,7 +153,7 @@ impl Heartbeat {
         }
         let mut body = super::open(&super::hmac_key(key), datagram)?;
         body.try_get_u8()?;
-        let leaving = body.try_get_u8()? & LEAVING != 0;
+        let flags = body.try_get_u8()?;
         let port = body.try_get_u16()?;
         let relay = body.try_get_u64()?;
         let wall_s = body.try_get_u32()?;
@@ -158,7 +167,8 @@ impl Heartbeat {
         let max_sessions = body.try_get_u16()?;
         let cpu = body.try_get_u8()?;
         let count = usize::from(body.try_get_u8()?);
-        body.try_get_u16()?;
+        let memory = body.try_get_u8()?;
+        let expansion = body.try_get_u8()?;
         if count > MAX_SERVED || body.len() != count * SERVED_BYTES {
             return Err(Error::Invalid("a heartbeat of impossible length"));
         }
@@ -184,7 +194,10 @@ impl Heartbeat {
             sessions,
             max_sessions,
             cpu,
-            leaving,
+            memory,
+            expansion,
+            asks: flags & ASKS != 0,
+            leaving: flags & LEAVING != 0,
             served,
         })
     }
@@ -204,8 +217,8 @@ impl Heartbeat {
             0 => 1.0,
             most => part(self.sessions.into(), most.into()),
         };
-        let cpu = f32::from(self.cpu) / 100.0;
-        bandwidth.max(sessions).max(cpu).min(1.0)
+        let own = f32::from(self.cpu.max(self.memory)) / 100.0;
+        bandwidth.max(sessions).max(own).min(1.0)
     }
 }
 
@@ -251,6 +264,9 @@ mod tests {
                 sessions: c.0,
                 max_sessions: c.1,
                 cpu: c.2,
+                memory: c.2 ^ 0x1f,
+                expansion: c.2 ^ 0xa2,
+                asks: c.3 ^ (a.2 & 1 == 0),
                 leaving: c.3,
                 served,
             })

@@ -6,6 +6,7 @@
 //! Invariants: what belongs to a session ends with a MAC, which is checked before anything else is read; parsers are
 //! total; the answer to an address that has not proved itself is never larger than what came from it.
 
+pub mod advice;
 pub mod control;
 pub mod data;
 pub mod heartbeat;
@@ -40,14 +41,24 @@ pub enum Kind {
     Nack = 7,
     /// The player lives, and how it fares.
     Report = 8,
+    /// A scheduler tells a relay how full others are.
+    Advice = 9,
     /// The answer to a report.
     Pong = 10,
+    /// A relay suggests to go elsewhere.
+    Suggest = 11,
     /// The end, from either side.
     Bye = 12,
+    /// Where do you see me?
+    Where = 13,
+    /// There.
+    Seen = 14,
+    /// Opens the way through translators of addresses.
+    Punch = 15,
 }
 
 impl Kind {
-    fn byte(self) -> u8 {
+    pub(crate) fn byte(self) -> u8 {
         (VERSION << 4) | self as u8
     }
 
@@ -64,8 +75,13 @@ impl Kind {
             Self::Heartbeat,
             Self::Nack,
             Self::Report,
+            Self::Advice,
             Self::Pong,
+            Self::Suggest,
             Self::Bye,
+            Self::Where,
+            Self::Seen,
+            Self::Punch,
         ]
         .into_iter()
         .find(|kind| kind.byte() == *byte)
@@ -140,16 +156,16 @@ impl Keys {
     }
 }
 
-fn hmac_key(key: &Key) -> hmac::Key {
+pub(crate) fn hmac_key(key: &Key) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes())
 }
 
-fn seal(key: &hmac::Key, datagram: &mut Vec<u8>) {
+pub(crate) fn seal(key: &hmac::Key, datagram: &mut Vec<u8>) {
     let mac = hmac::sign(key, datagram);
     datagram.extend_from_slice(mac.as_ref().get(..MAC_BYTES).unwrap_or_default());
 }
 
-fn open<'a>(key: &hmac::Key, datagram: &'a [u8]) -> Result<&'a [u8], Error> {
+pub(crate) fn open<'a>(key: &hmac::Key, datagram: &'a [u8]) -> Result<&'a [u8], Error> {
     let at = datagram
         .len()
         .checked_sub(MAC_BYTES)

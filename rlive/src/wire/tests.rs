@@ -3,7 +3,7 @@
 use media::substream::{Entry, PACKET_PAYLOAD_BYTES};
 use proptest::prelude::*;
 
-use super::control::{Accept, Fare, Message, Missing, Reason, Replay, Subscribe};
+use super::control::{Accept, Advised, Fare, Message, Missing, Reason, Replay, Subscribe};
 use super::*;
 
 fn keys() -> Keys {
@@ -122,6 +122,7 @@ proptest! {
         let _ = control::read_refuse(&bytes);
         let _ = control::read_pong(&bytes, &keys());
         let _ = control::read_bye(&bytes, &keys());
+        let _ = control::read_suggest(&bytes, &keys());
         let _ = Subscribe::read(&bytes);
         bytes.truncate(bytes.len().saturating_sub(MAC_BYTES));
         for kind in [Kind::Nack, Kind::Report, Kind::Bye] {
@@ -162,6 +163,10 @@ fn answers_round_trip() {
     );
     let bye = control::write_bye(1, Reason::Leaving, &keys());
     assert_eq!(control::read_bye(&bye, &keys()), Ok(Reason::Leaving));
+    for advised in [Advised::Cost, Advised::Quality, Advised::Leaving] {
+        let wire = control::write_suggest(1, advised, &keys());
+        assert_eq!(control::read_suggest(&wire, &keys()), Ok(advised));
+    }
     // What one side says is not taken for what the other says.
     let other = Message::Bye.write(1, 1, &keys());
     assert_eq!(control::read_bye(&other, &keys()), Err(Error::Forged));

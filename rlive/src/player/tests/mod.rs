@@ -1,10 +1,12 @@
 //! Player and relays together, on virtual time: whatever happens on the way, what is played is the stream.
 
+mod evil;
 mod net;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::relay::{self, Relay};
 use net::{Path, World};
 
 const GOOD: Path = Path {
@@ -207,6 +209,28 @@ fn a_far_relay_is_left_for_a_near_one_without_a_gap() {
     assert!(100 * stats.duplicate_bytes < all, "{stats:?}");
 }
 
+/// A relay that is to be shut down says so; its players are elsewhere before it ends.
+#[test]
+fn a_relay_that_leaves_is_left_in_time() {
+    let mut world = World::new(11, vec![GOOD; 6]);
+    world.run(seconds(8));
+    let uses = |world: &World, n: usize| world.relays[n].as_ref().map(Relay::sessions);
+    let leaver = (0..6)
+        .find(|n| uses(&world, *n) == Some(1))
+        .expect("one in use");
+    let relay = world.relays[leaver].as_mut().expect("alive");
+    relay.handle(world.now, relay::Input::Drain);
+    world.run(seconds(2));
+    assert_eq!(uses(&world, leaver), Some(0));
+    world.kill(leaver);
+    world.run(seconds(5));
+    world.check();
+    let stats = world.player.stats(world.now);
+    assert_eq!((relayed(&world), stats.suggestions), (4, 1), "{stats:?}");
+    let counts = (stats.switches, stats.stalls, stats.fetched_frames);
+    assert_eq!(counts, (1, 0, 0), "{stats:?}");
+}
+
 /// Relays that are all alike, far and unsteady, are not exchanged all the time.
 #[test]
 fn noise_is_no_reason_to_change() {
@@ -229,12 +253,13 @@ proptest! {
     #[test]
     fn always_the_stream(
         seed in any::<u64>(),
+        signed in any::<bool>(),
         paths in proptest::collection::vec((1..120_u64, 0..60_u64, prop_oneof![Just(0.0), 0.0..0.2, Just(1.0)]), 1..6),
         deaths in proptest::collection::vec((any::<proptest::sample::Index>(), 1..6_u64), 0..4),
     ) {
         let paths: Vec<Path> = paths.into_iter().map(|(delay_ms, jitter_ms, loss)| Path { delay_ms, jitter_ms, loss }).collect();
         let count = paths.len();
-        let mut world = World::new(seed, paths);
+        let mut world = World::with(seed, paths, signed);
         world.run(seconds(4));
         for (relay, after) in deaths {
             world.kill(relay.index(count));

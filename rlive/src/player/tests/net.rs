@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 
 use media::flv::{Tag, TagKind};
 use media::substream::feed::{MAX_PRIOR, Record, Start};
+use media::substream::sign::{Signature, Signer};
 use media::substream::{Header, Sequencer};
 use media::ticket::{Key, Ticket};
 use rand::Rng as _;
 
 use super::super::*;
 use crate::relay::{self, FeedName, Relay};
+use crate::wire::Keys;
 
 const WALL_S: u32 = 1_700_000_000;
 const PLAYER: ([u8; 4], u16) = ([10, 0, 0, 1], 1_000);
@@ -51,6 +53,13 @@ pub(super) struct World {
     letters: HashMap<u64, Mail>,
     sent: u64,
     sequencer: Sequencer,
+    signer: Option<Signer>,
+    signatures: Vec<Option<Signature>>,
+    /// How each relay spoils what it sends; gets the keys of its sessions.
+    pub(super) evil: Vec<Option<super::evil::Evil>>,
+    keys: Vec<Vec<Keys>>,
+    /// Relays that the player has said do not work.
+    pub(super) reported: Vec<u64>,
     /// All frames of the stream so far.
     pub(super) truth: Vec<(Entry, Bytes)>,
     frame: u32,
@@ -74,8 +83,13 @@ fn key(relay: usize) -> Key {
 }
 
 impl World {
-    #[expect(clippy::disallowed_methods, reason = "any instant will do in a test")]
+    /// An origin that signs.
     pub(super) fn new(seed: u64, paths: Vec<Path>) -> Self {
+        Self::with(seed, paths, true)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do in a test")]
+    pub(super) fn with(seed: u64, paths: Vec<Path>, signed: bool) -> Self {
         let now = Instant::now();
         let mut random = StdRng::seed_from_u64(seed);
         let config = Config {
@@ -95,6 +109,11 @@ impl World {
             relays: relays.collect(),
             player: Player::new(now, config, random.random()),
             random,
+            signer: signed.then(|| Signer::of_stream(b"world", "demo", 3).expect("a key")),
+            signatures: Vec::new(),
+            evil: paths.iter().map(|_| None).collect(),
+            keys: paths.iter().map(|_| Vec::new()).collect(),
+            reported: Vec::new(),
             paths,
             origin_up: true,
             mail: BinaryHeap::new(),
@@ -153,6 +172,10 @@ impl World {
         if key {
             self.gop = self.truth.len();
         }
+        let before = &self.truth[self.truth.len().saturating_sub(CHAIN_LENGTH)..];
+        let before: Vec<_> = before.iter().map(|(entry, _)| *entry).collect();
+        let sign = |signer: &Signer| signer.sign(&before, &entry, &tag.body);
+        self.signatures.push(self.signer.as_ref().map(sign));
         self.truth.push((entry, tag.body));
     }
 
@@ -165,6 +188,7 @@ impl World {
         Record::Start(Start {
             epoch: 3,
             split: Self::split(),
+            signer: self.signer.as_ref().map(Signer::public),
             prior: self.truth[from..at].iter().map(|(e, _)| *e).collect(),
             prelude: Bytes::new(),
         })
@@ -175,6 +199,14 @@ impl World {
         match mask & (1 << Self::split().substream(&entry.header)) {
             0 => Record::Header(*entry),
             _ => Record::Frame(*entry, body.clone()),
+        }
+    }
+
+    /// What relays get.
+    fn signed(&self, at: usize, mask: u64) -> Record {
+        match (self.record(at, mask), self.signatures[at]) {
+            (Record::Frame(entry, body), Some(signature)) => Record::Signed(entry, signature, body),
+            (record, _) => record,
         }
     }
 
@@ -218,7 +250,7 @@ impl World {
                 }
                 let feeds: Vec<_> = self.relay_feeds.iter().cloned().collect();
                 for (relay, name) in feeds {
-                    let record = self.record(at, 1 << name.substream);
+                    let record = self.signed(at, 1 << name.substream);
                     self.post(ms(5), Mail::RelayRecord(relay, name, record));
                 }
                 if let Some((feed, mask)) = self.player_feed {
@@ -276,6 +308,7 @@ impl World {
                 };
                 let relays = (0..self.relays.len()).map(|n| {
                     let sealed = ticket.seal(&key(n));
+                    self.keys[n].push(Keys::new(&key(n).of_session(&sealed)));
                     RelayInfo {
                         id: u64::try_from(n).expect("few"),
                         address: address(n),
@@ -284,27 +317,36 @@ impl World {
                         ticket: sealed,
                     }
                 });
-                let relays = relays.collect();
+                let relays: Vec<_> = relays.collect();
                 self.player.handle(self.now, Input::Relays(relays));
             }
         }
     }
 
     /// Over a path: lost, or there after its delay.
-    fn travel(&mut self, relay: usize, mail: Mail) {
+    fn travel(&mut self, relay: usize, later: Duration, mail: Mail) {
         let path = self.paths[relay];
         if self.random.random_bool(path.loss) {
             return;
         }
         let jitter = self.random.random_range(0..=path.jitter_ms);
-        self.post(ms(path.delay_ms + jitter), mail);
+        self.post(later + ms(path.delay_ms + jitter), mail);
     }
 
     fn drain(&mut self) {
         for n in 0..self.relays.len() {
             while let Some(output) = self.relays[n].as_mut().and_then(Relay::poll_output) {
                 match output {
-                    relay::Output::Send(_, bytes) => self.travel(n, Mail::ToPlayer(n, bytes)),
+                    relay::Output::Send(_, bytes) => {
+                        let evil = self.evil[n].as_mut();
+                        let sent = match evil {
+                            Some(evil) => evil.spoil(&bytes, &self.keys[n]),
+                            None => vec![(ms(0), bytes)],
+                        };
+                        for (later, bytes) in sent {
+                            self.travel(n, later, Mail::ToPlayer(n, bytes));
+                        }
+                    }
                     relay::Output::OpenFeed(name) if !self.origin_up => {
                         self.post(ms(5), Mail::RelayFeedEnded(n, name));
                     }
@@ -323,7 +365,7 @@ impl World {
             match output {
                 Output::Send(to, bytes) => {
                     let n = usize::from(to.port() - 2_000);
-                    self.travel(n, Mail::ToRelay(n, bytes));
+                    self.travel(n, ms(0), Mail::ToRelay(n, bytes));
                 }
                 Output::OpenFeed { feed, .. } if !self.origin_up => {
                     self.post(ms(20), Mail::PlayerFeedEnded(feed));
@@ -353,7 +395,10 @@ impl World {
                     let records = records.collect();
                     self.post(ms(30), Mail::Headers(Some(records)));
                 }
-                Output::FetchRelays(_) => self.post(ms(20), Mail::Relays),
+                Output::FetchRelays(failed) => {
+                    self.reported.extend(failed);
+                    self.post(ms(20), Mail::Relays);
+                }
                 Output::Begin(_) => {}
                 Output::Frame(entry, body) => self.played.push((entry, body)),
             }
