@@ -24,6 +24,7 @@ use crate::channel::task::{
 };
 use crate::channel::{state, view};
 use crate::registry::{Health, NodeRecord};
+use crate::rlive::RelayView;
 use crate::selftest::Reachability;
 use crate::sfu::{self, OfferError, PatchError, StreamKey};
 use crate::track_metrics::{self, Arrival};
@@ -37,6 +38,7 @@ pub struct AnchorBackend {
     manager: Manager,
     metrics: PrometheusHandle,
     reachability: Arc<std::sync::OnceLock<Vec<Reachability>>>,
+    relays: Option<RelayView>,
 }
 
 impl AnchorBackend {
@@ -51,7 +53,14 @@ impl AnchorBackend {
             manager,
             metrics,
             reachability,
+            relays: None,
         }
+    }
+
+    /// Shows the relays of a scheduler too.
+    #[must_use]
+    pub fn with_relays(self, relays: Option<RelayView>) -> Self {
+        Self { relays, ..self }
     }
 
     async fn find(&self, id: &ChannelId) -> Result<Handle, Error> {
@@ -652,6 +661,19 @@ impl Backend for AnchorBackend {
         Ok(Page::of(nodes.iter().map(node), page, |node| {
             node.id.clone()
         }))
+    }
+
+    async fn relays(&self) -> Result<Relays, Error> {
+        match &self.relays {
+            None => Ok(Relays::default()),
+            Some(relays) => relays.read().await.map_err(|error| {
+                tracing::warn!(%error, "the scheduler does not say what relays there are");
+                Error::Unavailable {
+                    reason: "the scheduler of relays cannot be reached".to_owned(),
+                    retry_after_s: RETRY_AFTER_S,
+                }
+            }),
+        }
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Event> {

@@ -10,11 +10,14 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use aws_lc_rs::hmac;
 use clap::Args;
-use media::ticket::Key;
+use media::ticket::{Key, Ticket};
+use reqwest::header::AUTHORIZATION;
 use rlive::{player, relay, scheduler};
+use signaling::types::Relays;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Node;
+use crate::clock;
 use crate::config::Config;
 
 /// Relay substreams of an origin to players.
@@ -136,6 +139,63 @@ pub fn relay_key(config: &Config, id: u64) -> anyhow::Result<String> {
     }
     let secret = relay_secret(config).unwrap_or_default();
     Ok(Key::of_relay(&secret, id).to_hex())
+}
+
+/// What the scheduler of a configuration knows of relays, for the console.
+pub struct RelayView {
+    client: reqwest::Client,
+    url: String,
+    key: Key,
+}
+
+/// How long the scheduler may take to say what relays there are.
+const VIEW_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a ticket for it is good, in seconds.
+const VIEW_TICKET_S: u32 = 30;
+
+impl RelayView {
+    /// The view of the scheduler that is configured, if one is.
+    ///
+    /// # Errors
+    /// When there can be no HTTP client.
+    pub fn of(config: &Config) -> anyhow::Result<Option<Self>> {
+        let url = config.origin.substreams.scheduler_url.trim_end_matches('/');
+        let Some(secret) = relay_secret(config).filter(|_| !url.is_empty()) else {
+            return Ok(None);
+        };
+        let client = reqwest::Client::builder().timeout(VIEW_PATIENCE).build()?;
+        Ok(Some(Self {
+            client,
+            url: format!("{url}/v1/relays"),
+            key: Key::of_scheduler(&secret),
+        }))
+    }
+
+    /// The busiest relays now.
+    ///
+    /// # Errors
+    /// When the scheduler does not answer.
+    pub async fn read(&self) -> anyhow::Result<Relays> {
+        let now_s = u32::try_from(clock::wall_ms() / 1_000).unwrap_or(u32::MAX);
+        let ticket = Ticket {
+            stream: scheduler::ALL_RELAYS.to_owned(),
+            expires_s: now_s.saturating_add(VIEW_TICKET_S),
+            max_kbps: 0,
+            nonce: rand::random(),
+        };
+        let ticket = media::ticket::to_hex(&ticket.seal(&self.key));
+        let request = self
+            .client
+            .get(&self.url)
+            .header(AUTHORIZATION, format!("Ticket {ticket}"));
+        let answer = request.send().await?.error_for_status()?;
+        // The scheduler's relays and the API's have the same shape.
+        let relays: Relays = serde_json::from_slice(&answer.bytes().await?)?;
+        Ok(Relays {
+            scheduled: true,
+            ..relays
+        })
+    }
 }
 
 /// Runs a relay until SIGINT or SIGTERM.

@@ -310,6 +310,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Nodes of the cluster, by id.
     async fn nodes(&self, page: &PageRequest) -> Result<Page<Node>, Error>;
 
+    /// The busiest relays of the scheduler, if there is one.
+    async fn relays(&self) -> Result<Relays, Error>;
+
     /// Events from now on. A reader that lags behind the channel's bound is told to resync.
     fn subscribe(&self) -> broadcast::Receiver<Event>;
 

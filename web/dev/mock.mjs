@@ -322,6 +322,43 @@ const readiness = () => ({
   ],
 });
 
+const relays = () => {
+  const relay = (id, region, load, state, substreams, more = {}) => ({
+    id,
+    address: `198.51.100.${Number.parseInt(id, 16)}:4100`,
+    region,
+    load,
+    sessions: Math.round(load * 40),
+    used_kbps: Math.round(load * 20_000),
+    capacity_kbps: 20_000,
+    expansion: substreams.length === 0 ? 0 : 2 + load * 6,
+    state,
+    silent_ms: 1_200,
+    serves: substreams.length === 0 ? [] : [{ stream: "demo", substreams }],
+    ...more,
+  });
+  if (scenario === "empty") return { scheduled: false, known: 0, relays: [] };
+  return {
+    scheduled: true,
+    known: 9,
+    relays: [
+      relay("1f", "north", 0.62, "ok", [0, 1]),
+      relay("2a", "north", 0.97, "full", [1, 2]),
+      relay("3", "north", 0.05, "ok", []),
+      relay("4b", "south", 0.81, "ok", [0, 3]),
+      relay("5", "south", 0.33, "leaving", [2]),
+      relay("6", "south", 0.4, "blocked", [3], {
+        serves: [
+          { stream: "demo", substreams: [3] },
+          { stream: "concert", substreams: [0, 1, 2] },
+        ],
+      }),
+      relay("7", "", 0.2, "ok", [1], { silent_ms: 17_000, capacity_kbps: 0 }),
+      relay("8", "", 0.01, "ok", []),
+      relay("9c", "north", 0.51, "ok", [0, 1, 2, 3]),
+    ],
+  };
+};
 const nodes = () => [
   {
     id: "anchor-1",
@@ -493,6 +530,7 @@ async function apiRequest(request, response, pathname) {
   }
   const method = request.method;
   if (pathname === "/api/v1/events") return events(request, response);
+  if (pathname === "/api/v1/relays") return json(response, 200, relays());
   if (pathname === "/api/v1/nodes") return json(response, 200, list(nodes()));
   if (pathname === "/api/v1/channels") {
     if (method === "POST") return createChannel(request, response);

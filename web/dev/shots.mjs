@@ -224,6 +224,8 @@ const SHOTS = [
     url: "/",
     act: (page) => page.getByRole("button", { name: "Degraded" }).click(),
   },
+  { name: "console-relays", scenario: "live", url: "/#/relays", waitMs: 800, full: true },
+  { name: "console-no-relays", scenario: "empty", url: "/#/relays", waitMs: 800 },
   { name: "studio-start", scenario: "live", url: "/studio/demo" },
   {
     name: "studio-refused",

@@ -176,7 +176,8 @@ impl Node {
         let reachability = tasks::self_test(sfu.advertised());
         tasks::end_lost_channels(manager.clone(), self.stop.clone());
         let upkeep = tasks::upkeep(manager.clone(), self.metrics.clone(), self.stop.clone());
-        let backend = AnchorBackend::new(manager.clone(), self.metrics.clone(), reachability);
+        let backend = AnchorBackend::new(manager.clone(), self.metrics.clone(), reachability)
+            .with_relays(RelayView::of(&self.config)?);
         let router = signaling::router(Arc::new(backend), self.signaling_config()?);
         let router = match &self.origin {
             Some(origin) => router.merge(origin.router()),

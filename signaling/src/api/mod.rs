@@ -124,6 +124,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(destinations::list, destinations::replace))
         .routes(routes!(observe::stats))
         .routes(routes!(observe::nodes))
+        .routes(routes!(observe::relays))
         .routes(routes!(events::stream))
         .routes(routes!(ops::healthz))
         .routes(routes!(ops::readyz))

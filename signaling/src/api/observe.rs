@@ -1,4 +1,4 @@
-//! Measurements of a channel, and the nodes of the cluster.
+//! Measurements of a channel, the nodes of the cluster, and the relays of the scheduler.
 
 use axum::Json as Body;
 use axum::extract::State;
@@ -7,7 +7,7 @@ use super::App;
 use super::extract::{Caller, InChannel, Paging};
 use crate::auth::Scope;
 use crate::problem::Problem;
-use crate::types::{ChannelId, ChannelStats, Node, Page, PageRequest};
+use crate::types::{ChannelId, ChannelStats, Node, Page, PageRequest, Relays};
 
 /// One snapshot of a channel's measurements. Needs the scope `view` or `publish`.
 #[utoipa::path(get, path = "/api/v1/channels/{id}/stats", tag = "control", params(("id" = ChannelId, Path)),
@@ -31,4 +31,14 @@ pub(super) async fn nodes(
 ) -> Result<Body<Page<Node>>, Problem> {
     caller.may(&[Scope::Admin], None)?;
     Ok(Body(app.backend.nodes(&page).await?))
+}
+
+/// The busiest relays that the scheduler knows. Needs the scope `admin`.
+#[utoipa::path(get, path = "/api/v1/relays", tag = "control", responses((status = 200, body = Relays)))]
+pub(super) async fn relays(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Body<Relays>, Problem> {
+    caller.may(&[Scope::Admin], None)?;
+    Ok(Body(app.backend.relays().await?))
 }

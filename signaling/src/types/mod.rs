@@ -13,6 +13,7 @@ mod link;
 mod node;
 mod page;
 mod participant;
+mod relay;
 mod slate;
 mod stats;
 mod time;
@@ -33,6 +34,7 @@ pub use page::{Page, PageRequest};
 pub use participant::{
     AudioFormat, Participant, ParticipantPatch, ParticipantState, Role, VideoFormat,
 };
+pub use relay::{Relay, RelayState, RelayStream, Relays};
 pub use slate::{PicturePlace, Slate, SlateRequest, Still, Upload};
 pub use stats::{
     AudioLevel, ChannelStats, DestinationStats, Grade, IngestStats, LayerStats, ParticipantStats,

@@ -106,6 +106,7 @@ async fn scope_matrix() {
         ("GET", "/api/v1/channels/a/stats", &VP),
         ("GET", "/api/v1/events?channel=a", &VP),
         ("GET", "/api/v1/nodes", &A),
+        ("GET", "/api/v1/relays", &A),
         ("GET", "/metrics", &A),
     ];
     let surface = surface();

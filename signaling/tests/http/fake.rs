@@ -295,6 +295,10 @@ impl Backend for Fake {
         self.asked("nodes")?;
         Ok(Page::of([], page, |node: &Node| node.id.clone()))
     }
+    async fn relays(&self) -> Result<Relays, Error> {
+        self.asked("relays")?;
+        Ok(Relays::default())
+    }
     fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }

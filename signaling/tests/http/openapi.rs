@@ -27,6 +27,7 @@ async fn every_route_of_the_contract_is_documented() {
         ("/api/v1/channels/{id}/destinations", "get put"),
         ("/api/v1/channels/{id}/stats", "get"),
         ("/api/v1/nodes", "get"),
+        ("/api/v1/relays", "get"),
         ("/api/v1/events", "get"),
         ("/live/{channel}.flv", "get"),
         ("/live/{channel}/index.m3u8", "get"),

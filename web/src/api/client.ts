@@ -20,6 +20,7 @@ import type {
   ParticipantPatch,
   PicturePlace,
   Readiness,
+  Relays,
   Slate,
   SwitchRecord,
   SwitchReport,
@@ -148,6 +149,7 @@ export const api = {
   setDestinations: (id: string, all: readonly DestinationSpec[]) =>
     write<Page<Destination>>("PUT", `${channelPath(id)}/destinations`, all),
   nodes: (signal?: AbortSignal) => list<Node>("/api/v1/nodes", signal),
+  relays: (signal?: AbortSignal) => read<Relays>("/api/v1/relays", signal),
   /** Answers also when the node is not ready: the body says why. */
   readiness: async (signal?: AbortSignal): Promise<Readiness> => {
     const response = await send("/readyz", signal ? { signal } : {});

@@ -310,6 +310,31 @@ export interface Node {
   readonly sessions: number;
 }
 
+export type RelayState = "ok" | "full" | "leaving" | "blocked";
+
+export interface Relay {
+  readonly id: string;
+  readonly address: string;
+  readonly region: string;
+  /** 0 to 1. */
+  readonly load: number;
+  readonly sessions: number;
+  readonly used_kbps: number;
+  /** 0: unknown. */
+  readonly capacity_kbps: number;
+  /** Bytes that it sends for one that it takes from the origin. */
+  readonly expansion: number;
+  readonly state: RelayState;
+  readonly silent_ms: number;
+  readonly serves: readonly { readonly stream: string; readonly substreams: readonly number[] }[];
+}
+
+export interface Relays {
+  readonly scheduled: boolean;
+  readonly known: number;
+  readonly relays: readonly Relay[];
+}
+
 export interface Readiness {
   readonly ready: boolean;
   readonly status: "ready" | "degraded" | "not_ready";

@@ -16,7 +16,8 @@ import { ChannelPage } from "./channel-page";
 import { startClock } from "./clock";
 import { CreateDialog } from "./create-dialog";
 import { Health } from "./health";
-import { followRoute, newHref, route } from "./route";
+import { RelaysPage } from "./relays";
+import { followRoute, newHref, RELAYS_HREF, route } from "./route";
 import { Store } from "./store";
 
 function Trouble({ store }: { store: Store }) {
@@ -47,6 +48,7 @@ function Content({ store }: { store: Store }) {
       </div>
     );
   }
+  if (here.page === "relays") return <RelaysPage />;
   return (
     <>
       <Trouble store={store} />
@@ -75,6 +77,15 @@ function ConsolePage({ store }: { store: Store }) {
         <Brand where="Console" />
         <div class="topbar__end">
           <Health store={store} />
+          {store.denied.value ? null : (
+            <a
+              class="topbar__link"
+              href={RELAYS_HREF}
+              aria-current={route.value.page === "relays" ? "page" : undefined}
+            >
+              Relays
+            </a>
+          )}
           {store.denied.value ? null : (
             <a class="btn btn--narrow" href={newHref()} aria-label="New channel">
               <Icon name="plus" />

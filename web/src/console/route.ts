@@ -4,10 +4,12 @@ import { signal } from "@preact/signals";
 
 export type Route =
   | { readonly page: "list" }
+  | { readonly page: "relays" }
   | { readonly page: "channel"; readonly id: string }
   | { readonly page: "new"; readonly id: string };
 
 export function parseRoute(hash: string): Route {
+  if (hash === RELAYS_HREF) return { page: "relays" };
   const [, page, raw] = /^#\/(channels|new)(?:\/([^/]*))?$/.exec(hash) ?? [];
   let id = "";
   try {
@@ -23,6 +25,7 @@ export function parseRoute(hash: string): Route {
 export const channelHref = (id: string) => `#/channels/${encodeURIComponent(id)}`;
 export const newHref = (id = "") => (id ? `#/new/${encodeURIComponent(id)}` : "#/new");
 export const LIST_HREF = "#/";
+export const RELAYS_HREF = "#/relays";
 
 export const route = signal<Route>({ page: "list" });
 
