@@ -12,8 +12,8 @@ use signaling::backend::{
 use signaling::types::{
     Channel, ChannelCreate, ChannelId, ChannelPatch, ChannelStats, Check, CheckStatus, Destination,
     DestinationSpec, Event, Invalid, Layout, Link, ModeRequest, Node, NodeRole, Page, PageRequest,
-    Participant, ParticipantId, ParticipantPatch, PicturePlace, Readiness, Role, SessionId, Slate,
-    SwitchRecord, SwitchReport, Upload, WallTime,
+    Participant, ParticipantId, ParticipantPatch, PicturePlace, Readiness, Relays, Role, SessionId,
+    Slate, SwitchRecord, SwitchReport, Upload, WallTime,
 };
 use tokio::sync::broadcast;
 

@@ -12,8 +12,8 @@ use crate::auth::Claims;
 use crate::types::{
     Channel, ChannelCreate, ChannelId, ChannelPatch, ChannelStats, Destination, DestinationSpec,
     Event, Invalid, Layout, Link, ModeRequest, Node, Page, PageRequest, Participant, ParticipantId,
-    ParticipantPatch, PicturePlace, Readiness, Role, SessionId, Slate, SwitchRecord, SwitchReport,
-    Upload,
+    ParticipantPatch, PicturePlace, Readiness, Relays, Role, SessionId, Slate, SwitchRecord,
+    SwitchReport, Upload,
 };
 
 /// Why an operation was not done. Each maps to one HTTP status.

@@ -1,12 +1,15 @@
 //! Networks of their own, for clients who cannot reach everything: needs root.
 
 use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use rustix::process::geteuid;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::process::Process;
 use super::{eventually, tools};
@@ -67,6 +70,23 @@ impl Namespace {
         command.args(["--net", "--target", &self.id().to_string(), "--"]);
         command.arg(program);
         Ok(command)
+    }
+
+    /// A UDP socket inside: it stays there, whoever uses it.
+    ///
+    /// # Errors
+    /// When the address is taken, or not one of the namespace.
+    #[expect(clippy::disallowed_methods, reason = "the shell of the tests")]
+    pub fn socket(&self, address: SocketAddr) -> anyhow::Result<UdpSocket> {
+        let theirs = fs::File::open(format!("/proc/{}/ns/net", self.id()))?;
+        // Only this thread goes there, and it does not come back.
+        let opened = std::thread::spawn(move || {
+            let kind = LinkNameSpaceType::Network;
+            move_into_link_name_space(theirs.as_fd(), Some(kind))?;
+            UdpSocket::bind(address)
+        });
+        let opened = opened.join().map_err(|_| anyhow!("the thread died"))?;
+        opened.with_context(|| format!("{address} in a network namespace"))
     }
 
     /// Runs a line of shell inside.

@@ -62,6 +62,11 @@ impl Relay {
         })
     }
 
+    /// From now on the path to it is like this, each way.
+    pub fn set_path(&self, link: Link) {
+        self.path.set(link, link);
+    }
+
     /// Datagrams that its path has lost.
     #[must_use]
     pub fn lost(&self) -> u64 {

@@ -20,13 +20,13 @@ use crate::support::SOON;
 const BEGINNING: usize = 20;
 
 /// Coded media, in order.
-fn media(viewer: &FlvViewer) -> Vec<Tag> {
+pub(crate) fn media(viewer: &FlvViewer) -> Vec<Tag> {
     let media = |tag: &Tag| tag.kind != TagKind::Script && !tag.is_sequence_header();
     viewer.tags().into_iter().filter(media).collect()
 }
 
 /// What the player gave must be the same tags in the same order as what the origin gave. Gives how many were compared.
-fn compare(player: &[Tag], origin: &[Tag]) -> anyhow::Result<usize> {
+pub(crate) fn compare(player: &[Tag], origin: &[Tag]) -> anyhow::Result<usize> {
     let player = player.get(BEGINNING..).context("too little to compare")?;
     let first = player.first().context("too little to compare")?;
     let start = origin.iter().position(|tag| tag == first);
@@ -47,7 +47,7 @@ fn compare(player: &[Tag], origin: &[Tag]) -> anyhow::Result<usize> {
 }
 
 /// A channel that is live, and who watches it at the origin.
-async fn live(anchor: &Anchor) -> anyhow::Result<(Process, FlvViewer)> {
+pub(crate) async fn live(anchor: &Anchor) -> anyhow::Result<(Process, FlvViewer)> {
     let host = whip::ffmpeg(&anchor.whip("demo"), &clip::clip(&Clip::default())?, true)?;
     anchor.wait_for_state("demo", "live", SOON).await?;
     let origin = FlvViewer::connect(&anchor.flv("demo")).await?;
@@ -56,7 +56,7 @@ async fn live(anchor: &Anchor) -> anyhow::Result<(Process, FlvViewer)> {
 }
 
 /// A player, and who watches it there.
-async fn play(anchor: &Anchor) -> anyhow::Result<(Player, FlvViewer)> {
+pub(crate) async fn play(anchor: &Anchor) -> anyhow::Result<(Player, FlvViewer)> {
     let player = Player::start(anchor, "demo")?;
     let watched = eventually("player's port", SOON, async || {
         FlvViewer::connect(&player.url).await
@@ -66,14 +66,14 @@ async fn play(anchor: &Anchor) -> anyhow::Result<(Player, FlvViewer)> {
 }
 
 /// Waits until so many pictures have come on top of those that are there.
-async fn more_pictures(watched: &FlvViewer, count: usize) -> anyhow::Result<()> {
+pub(crate) async fn more_pictures(watched: &FlvViewer, count: usize) -> anyhow::Result<()> {
     let pictures = |tag: &&Tag| tag.kind == TagKind::Video;
     let there = watched.tags().iter().filter(pictures).count();
     watched.wait_for_pictures(there + count, SOON).await
 }
 
 /// How many substreams come from a relay.
-fn relayed(stats: &Value) -> usize {
+pub(crate) fn relayed(stats: &Value) -> usize {
     let substreams = stats["substreams"].as_array();
     substreams.map_or(0, |all| {
         all.iter().filter(|one| one["source"] == "relay").count()
@@ -81,7 +81,7 @@ fn relayed(stats: &Value) -> usize {
 }
 
 /// The relays that substreams come from.
-fn relays_of(stats: &Value) -> Vec<String> {
+pub(crate) fn relays_of(stats: &Value) -> Vec<String> {
     let substreams = stats["substreams"].as_array().cloned().unwrap_or_default();
     let name = |one: &Value| one["relay"].as_str().map(str::to_owned);
     substreams.iter().filter_map(name).collect()
@@ -154,7 +154,7 @@ async fn a_stream_by_relays_is_the_stream_of_the_origin() -> anyhow::Result<()> 
 }
 
 /// Waits until a scheduler knows so many relays.
-async fn knows(scheduler: &Scheduler, relays: u64) -> anyhow::Result<Value> {
+pub(crate) async fn knows(scheduler: &Scheduler, relays: u64) -> anyhow::Result<Value> {
     eventually("relays at the scheduler", SOON, async || {
         let state = scheduler.state().await?;
         ensure!(state["relays"] == relays, "{state}");

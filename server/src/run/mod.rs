@@ -32,6 +32,7 @@ use crate::http;
 use crate::registry::memory::MemoryRegistry;
 use crate::registry::redis::{RedisRegistry, Settings};
 use crate::registry::{NodeRecord, Registry};
+use crate::rlive::RelayView;
 use crate::rtmp;
 use crate::sfu::Sfu;
 
@@ -311,14 +312,18 @@ impl Node {
             session_rate_per_s,
             playback_redirect: (self.origin.is_none() && !playback.is_empty())
                 .then(|| playback.clone()),
-            connect_sources: if playback.is_empty() {
-                Vec::new()
-            } else {
-                vec![playback]
-            },
+            connect_sources: self.connect_sources(playback),
             shutdown: self.stop.clone(),
             ..base
         })
+    }
+
+    /// What pages may connect to beside this node: the origin, and players on the visitor's own machine.
+    fn connect_sources(&self, playback: String) -> Vec<String> {
+        let local = self.config.origin.substreams.enabled;
+        let local = local.then(|| "http://127.0.0.1:*".to_owned());
+        let playback = Some(playback).filter(|playback| !playback.is_empty());
+        playback.into_iter().chain(local).collect()
     }
 
     /// The embedded origin, then the configured destinations.

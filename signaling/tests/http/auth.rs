@@ -76,7 +76,7 @@ async fn scope_matrix() {
     const PC: [Scope; 3] = [Scope::Publish, Scope::Control, Scope::Admin];
     const C: [Scope; 2] = [Scope::Control, Scope::Admin];
     const A: [Scope; 1] = [Scope::Admin];
-    let routes: [(&str, &str, &[Scope]); 30] = [
+    let routes: [(&str, &str, &[Scope]); 31] = [
         ("POST", "/whip/a", &P),
         ("PATCH", "/whip/a/sessions/s", &P),
         ("DELETE", "/whip/a/sessions/s", &P),

@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import * as format from "../lib/format";
 import { Badge, Dialog, Notice } from "../ui/widgets";
 import { nowMs } from "./clock";
+import { RELAYS_HREF } from "./route";
 import { readinessLook } from "./states";
 import type { Store } from "./store";
 
@@ -82,6 +83,11 @@ export function Health({ store }: { store: Store }) {
           ) : null}
           <Checks store={store} />
           <Nodes store={store} />
+          <p>
+            <a href={RELAYS_HREF} onClick={() => setOpen(false)}>
+              Relays of the scheduler
+            </a>
+          </p>
           <p class="small muted">
             {store.stream.value === "open"
               ? "Changes are shown as they happen."

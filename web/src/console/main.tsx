@@ -79,7 +79,7 @@ function ConsolePage({ store }: { store: Store }) {
           <Health store={store} />
           {store.denied.value ? null : (
             <a
-              class="topbar__link"
+              class="topbar__link wide-only"
               href={RELAYS_HREF}
               aria-current={route.value.page === "relays" ? "page" : undefined}
             >

@@ -45,11 +45,11 @@ function Tile({ relay }: { relay: Relay }) {
       <p class="small relay__facts">
         <span>{format.percent(relay.load, 0)} full</span>
         <span>{format.plural(relay.sessions, "session")}</span>
+        <span>γ {expansion(relay.expansion)}</span>
         <span>
           {sends}
           {can}
         </span>
-        <span>γ {expansion(relay.expansion)}</span>
       </p>
       <p class="small muted relay__facts">
         <code class="break">{relay.address}</code>

@@ -1,4 +1,5 @@
-// The player page: /watch/{channel}. `?player=flv|hls|webrtc`, `?muted=0`, `?autoplay=0`, `?sync=0`, `?transport=ws`.
+// The player page: /watch/{channel}. `?player=flv|hls|webrtc`, `?muted=0`, `?autoplay=0`, `?sync=0`, `?transport=ws`; `?local=8090`: from a
+// player on this machine.
 
 import { render } from "preact";
 import "../ui/index.css";
@@ -7,6 +8,7 @@ import { adoptTokenFromAddress } from "../api/token";
 import { exposeWatch } from "../lib/diagnostics";
 import { channelFromLocation, isChannelName } from "../lib/url";
 import { Brand, Notice } from "../ui/widgets";
+import { localPort } from "./local";
 import { WatchPage } from "./page";
 import { isPlayerKind } from "./players/player";
 import { WatchSession } from "./session";
@@ -49,6 +51,7 @@ if (root && channel !== undefined && isChannelName(channel)) {
     channel,
     player: isPlayerKind(player) ? player : "flv",
     sync: query.get("sync") !== "0",
+    local: localPort(query.get("local")),
     video: createVideo(query.get("muted") === "1"),
   });
   exposeWatch(session);

@@ -6,6 +6,7 @@ import { Icon } from "../ui/icon";
 import { TokenForm } from "../ui/token-form";
 import { Badge, Brand, type Fact, Facts, Notice, Segmented, type Tone } from "../ui/widgets";
 import { type KeyActions, useKeys } from "./keys";
+import { LocalSources } from "./local";
 import type { PlayerKind } from "./players/player";
 import type { WatchSession, WatchStats } from "./session";
 
@@ -295,6 +296,7 @@ export function WatchPage({ session }: { session: WatchSession }) {
             {session.snapshot.value.message}
           </Notice>
         ) : null}
+        {session.local === undefined ? null : <LocalSources port={session.local} />}
         <section class="card stack" aria-label="Playback figures">
           <h2>Playback</h2>
           <Facts items={facts(session.stats.value)} />

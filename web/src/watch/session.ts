@@ -9,6 +9,7 @@ import { ApiError } from "../lib/problem";
 import { absolute, absoluteSocket, withToken } from "../lib/url";
 import { whepUrl } from "../whip/whep";
 import { FLV_SYNC, HLS_SYNC, LiveSync, mayStart } from "./live-sync";
+import { localUrl } from "./local";
 import { type Input, type Snapshot, WatchMachine } from "./machine";
 import {
   bufferedAhead,
@@ -70,11 +71,14 @@ export interface SessionOptions {
   readonly player: PlayerKind;
   /** Changes of speed and jumps to stay near the live edge; off for measurements. */
   readonly sync: boolean;
+  /** The port of a player on this machine, to play FLV from. */
+  readonly local?: number | undefined;
   readonly video: HTMLVideoElement;
 }
 
 export class WatchSession {
   readonly channel: string;
+  readonly local: number | undefined;
   readonly video: HTMLVideoElement;
   readonly kind = signal<PlayerKind>("flv");
   readonly snapshot = signal<Snapshot>(new WatchMachine().snapshot);
@@ -116,6 +120,7 @@ export class WatchSession {
 
   constructor(options: SessionOptions) {
     this.channel = options.channel;
+    this.local = options.local;
     this.video = options.video;
     this.kind.value = options.player;
     this.#useSync = options.sync;
@@ -278,6 +283,9 @@ export class WatchSession {
     const transport = new URLSearchParams(location.search).get("transport");
     const socket = absoluteSocket(playback?.ws_flv || `/live/${name}.flv`, location.href);
     const whep = whepUrl(location.href, this.channel);
+    if (this.local !== undefined) {
+      return { flv: localUrl(this.local, `/live/${name}.flv`), hls, whep };
+    }
     return { flv: withToken(transport === "ws" ? socket : flv, token()), hls, whep };
   }
 

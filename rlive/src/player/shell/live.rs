@@ -1,22 +1,23 @@
-//! The stream as others watch it: HTTP-FLV on the player's own port.
+//! The stream as others watch it: HTTP-FLV on the player's own port, and how the player is, as JSON at `/stats`.
 //!
 //! Viewers start at the newest keyframe, behind metadata and the sequence headers as they are then. A viewer that takes
 //! nothing until [`QUEUE`] tags wait for it is disconnected; so are all when another stream begins.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use media::flv::{Item, Reader, Tag, TagKind, file_header};
 use media::substream::Entry;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+use super::super::Stats;
 use super::super::playout::distance_ms;
 
 /// Tags that wait for one viewer.
@@ -155,11 +156,16 @@ impl Inner {
 }
 
 /// Serves the stream under its name until the future is dropped.
-pub(super) async fn serve(listener: TcpListener, name: String, live: Arc<Live>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    name: String,
+    live: Arc<Live>,
+    stats: watch::Receiver<Stats>,
+) {
     let path = Arc::from(format!("/live/{name}.flv"));
     let router = Router::new()
-        .fallback(watch)
-        .with_state(Stream { path, live });
+        .fallback(answer)
+        .with_state(Stream { path, live, stats });
     if let Err(error) = axum::serve(listener, router).await {
         tracing::warn!(%error, "the player's port");
     }
@@ -170,9 +176,15 @@ pub(super) async fn serve(listener: TcpListener, name: String, live: Arc<Live>) 
 struct Stream {
     path: Arc<str>,
     live: Arc<Live>,
+    stats: watch::Receiver<Stats>,
 }
 
-async fn watch(State(Stream { path, live }): State<Stream>, uri: Uri) -> Response {
+async fn answer(State(Stream { path, live, stats }): State<Stream>, uri: Uri) -> Response {
+    if uri.path() == "/stats" {
+        let open = [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
+        let stats = stats.borrow().clone();
+        return (open, Json(stats)).into_response();
+    }
     if uri.path() != &*path {
         let elsewhere = format!("the stream is at {path}\n");
         return (StatusCode::NOT_FOUND, elsewhere).into_response();

@@ -73,9 +73,9 @@ pub async fn run(
     let listener = listen(options.listen).await?;
     let url = format!("http://{}/live/{name}.flv", listener.local_addr()?);
     let live = Arc::new(Live::default());
-    let serving = live::serve(listener, name, Arc::clone(&live));
-    let _serving = AbortOnDropHandle::new(tokio::spawn(serving));
     let (report, stats) = watch::channel(Stats::default());
+    let serving = live::serve(listener, name, Arc::clone(&live), stats.clone());
+    let _serving = AbortOnDropHandle::new(tokio::spawn(serving));
     info!(url, origin = options.url, "playing");
     started(Report { url, stats });
 
