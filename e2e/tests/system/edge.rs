@@ -1,19 +1,27 @@
 //! Weak relays in trouble, and relays that mean harm: what players give is the origin's stream.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use e2e::capture::FlvViewer;
 use e2e::run::anchor::{Anchor, Options};
-use e2e::run::process::report;
+use e2e::run::process::{Process, report};
 use e2e::run::relay::Link;
 use e2e::run::rlive::{Player, Relay, Scheduler};
-use e2e::run::{eventually, ports};
+use e2e::run::{eventually, ports, tools};
+use media::ticket::Key;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
+use rlive::wire::control::Subscribe;
+use rlive::wire::{Keys, Kind, data};
 use serde_json::Value;
+use tokio::net::UdpSocket;
 
 use crate::relays::{compare, live, media, more_pictures, play, relayed, relays_of};
 use crate::support::SOON;
@@ -215,5 +223,171 @@ async fn weak_relays_in_trouble_carry_the_origins_stream() -> anyhow::Result<()>
     ensure!(all.iter().any(serves), "{seen}");
     let open = reqwest::get(scheduler.url("/v1/relays")).await?;
     ensure!(open.status() == 401, "without a ticket: {}", open.status());
+    Ok(())
+}
+
+/// The relay that means harm.
+const INSIDER: u64 = 0xbad;
+
+/// A relay with good keys between its players and an honest one: it changes one byte of every twentieth packet.
+struct Insider {
+    _honest: Process,
+    address: SocketAddr,
+    spoiled: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Insider {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Insider {
+    #[expect(clippy::disallowed_methods, reason = "the shell of the tests")]
+    async fn start(anchor: &Anchor, scheduler: &Scheduler) -> anyhow::Result<Self> {
+        let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = front.local_addr()?;
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()?));
+        // Without a secret, keys follow from the id alone.
+        let key = Key::of_relay(&[], INSIDER);
+        let mut command = Command::new(tools::anchornet()?);
+        command
+            .args(["relay", "--origin", &anchor.url("")])
+            .args(["--id", &format!("{INSIDER:x}"), "--key", &key.to_hex()])
+            .args(["--listen", &listen.to_string()])
+            .args(["--advertise", &address.to_string()])
+            .args(["--scheduler", &scheduler.address.to_string()])
+            .env_remove("RUST_LOG");
+        let honest = Process::start("insider", &mut command)?;
+        let spoiled = Arc::new(AtomicU64::new(0));
+        let task = tokio::spawn(meddle(front, listen, key, Arc::clone(&spoiled)));
+        Ok(Self {
+            _honest: honest,
+            address,
+            spoiled,
+            task,
+        })
+    }
+}
+
+/// The way back to one player.
+struct Back {
+    front: Arc<UdpSocket>,
+    player: SocketAddr,
+    keys: Arc<std::sync::Mutex<Vec<Keys>>>,
+    spoiled: Arc<AtomicU64>,
+}
+
+impl Back {
+    async fn run(self, socket: Arc<UdpSocket>) {
+        let mut buffer = [0; 2_048];
+        let mut packets = 0_u64;
+        while let Ok(length) = socket.recv(&mut buffer).await {
+            packets += 1;
+            let bytes = &buffer[..length];
+            let changed = self.keys.lock().ok().and_then(|keys| spoil(bytes, &keys));
+            let changed = changed.filter(|_| packets.is_multiple_of(20));
+            self.spoiled
+                .fetch_add(u64::from(changed.is_some()), Ordering::Relaxed);
+            let bytes = changed.as_deref().unwrap_or(bytes);
+            let _ = self.front.send_to(bytes, self.player).await;
+        }
+    }
+}
+
+/// Passes datagrams on in both directions, each player by a socket of its own.
+#[expect(clippy::disallowed_methods, reason = "the shell of the tests")]
+async fn meddle(front: UdpSocket, relay: SocketAddr, key: Key, spoiled: Arc<AtomicU64>) {
+    let front = Arc::new(front);
+    let mut flows: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+    let keys: Arc<std::sync::Mutex<Vec<Keys>>> = Arc::default();
+    let mut buffer = [0; 2_048];
+    loop {
+        let Ok((length, player)) = front.recv_from(&mut buffer).await else {
+            continue;
+        };
+        let bytes = &buffer[..length];
+        if let Ok(asked) = Subscribe::read(bytes)
+            && let Ok(mut keys) = keys.lock()
+        {
+            keys.push(Keys::new(&key.of_session(&asked.ticket)));
+        }
+        let known = flows.get(&player).cloned();
+        let socket = match known {
+            Some(socket) => socket,
+            None => {
+                let Ok(socket) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await else {
+                    continue;
+                };
+                let socket = Arc::new(socket);
+                flows.insert(player, Arc::clone(&socket));
+                let back = Back {
+                    front: Arc::clone(&front),
+                    player,
+                    keys: Arc::clone(&keys),
+                    spoiled: Arc::clone(&spoiled),
+                };
+                tokio::spawn(back.run(Arc::clone(&socket)));
+                socket
+            }
+        };
+        let _ = socket.send_to(bytes, relay).await;
+    }
+}
+
+/// A packet of a frame with one byte changed, and a MAC that is right.
+fn spoil(bytes: &[u8], keys: &[Keys]) -> Option<Vec<u8>> {
+    if Kind::of(bytes) != Some(Kind::Data) {
+        return None;
+    }
+    let found = keys
+        .iter()
+        .find_map(|keys| Some((data::read(bytes, keys).ok()?, keys)));
+    let (packet, keys) = found?;
+    let before = packet.chain.split_last()?.1;
+    let mut payload = packet.payload.to_vec();
+    *payload.last_mut()? ^= 1;
+    Some(match &packet.signature {
+        Some(signature) => data::write_signed(&packet.head, before, signature, &payload, keys),
+        None => data::write(&packet.head, before, &payload, keys),
+    })
+}
+
+/// A relay with good keys changes a byte now and then. It is found by the origin's signature, left and reported; nobody
+/// sees anything of it.
+#[tokio::test]
+async fn a_relay_that_changes_frames_is_found_and_left() -> anyhow::Result<()> {
+    let scheduler = Scheduler::start(SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()?)))?;
+    let url = format!("scheduler_url = \"{}\"", scheduler.url(""));
+    let anchor = Anchor::start_with(Options::default().set("origin.substreams", url)).await?;
+    let (_host, origin) = live(&anchor).await?;
+    // The others are farther, so that it is used.
+    let relays = Relay::start(&anchor, Some(&scheduler), 2, 0)?;
+    relays
+        .iter()
+        .for_each(|relay| relay.set_path(Link::of(120, 0)));
+    let insider = Insider::start(&anchor, &scheduler).await?;
+    crate::relays::knows(&scheduler, 3).await?;
+    let (player, watched) = play(&anchor).await?;
+    let stats = eventually("a forgery", SOON, async || {
+        let stats = player.stats()?;
+        let left = !relays_of(&stats).contains(&insider.address.to_string());
+        let found = count(&stats, "forged_frames") > 0;
+        ensure!(found && left && relayed(&stats) == 4, "{stats}");
+        Ok(stats)
+    })
+    .await?;
+    more_pictures(&watched, 60).await?;
+    let compared = compare(&media(&watched), &media(&origin))?;
+    let state = scheduler.state().await?;
+    ensure!(count(&state, "reported") >= 1, "{state}");
+    for what in ["stalls", "skips"] {
+        ensure!(stats[what] == 0, "{what}: {stats}");
+    }
+    let spoiled = insider.spoiled.load(Ordering::Relaxed);
+    report(&format!(
+        "{compared} tags alike, {spoiled} packets spoiled: {stats}"
+    ));
     Ok(())
 }

@@ -150,6 +150,8 @@ pub struct Counters {
     pub refused: u64,
     /// Requests answered.
     pub requests: u64,
+    /// Times that a player said that a relay which is known did not work.
+    pub reported: u64,
     /// Times that a relay was blocked.
     pub blocked: u64,
 }
@@ -606,6 +608,7 @@ impl Scheduler {
         let Some(relay) = self.relays.get_mut(&id) else {
             return;
         };
+        self.counters.reported += 1;
         relay.reporters.retain(|(at, other)| {
             now.saturating_duration_since(*at) < REPORTS && *other != reporter
         });
