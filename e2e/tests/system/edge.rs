@@ -32,6 +32,8 @@ const RATES_MBPS: [u64; 8] = [5, 8, 10, 15, 20, 30, 40, 50];
 const LOSSES_PERCENT: [u16; 8] = [1, 0, 5, 0, 2, 1, 0, 3];
 /// Round trips, in milliseconds.
 const TRIPS_MS: [u32; 8] = [10, 50, 20, 40, 30, 60, 24, 16];
+/// Who has fallen back twice within a minute trusts relays again after ten seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// What may come twice, in hundredths of what comes.
 const TWICE_PERCENT: u64 = 3;
 
@@ -74,7 +76,7 @@ impl Show {
 
     /// Waits until all substreams of all players come from relays, but not from this one.
     async fn settled(&self, but: Option<usize>) -> anyhow::Result<Vec<Value>> {
-        eventually("every substream from a relay", SOON, async || {
+        eventually("every substream from a relay", PATIENCE, async || {
             let mut all = Vec::new();
             for (player, _) in &self.players {
                 let stats = player.stats()?;
