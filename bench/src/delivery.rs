@@ -10,11 +10,13 @@ use crate::report::Row;
 use crate::stats::{Ratio, ratio};
 
 /// Viewers of a trial come from one town; what is measured is theirs together.
-const SCALE: Scale = Scale {
-    viewers: 20,
-    relays: 30,
-    seconds: 60.0,
-};
+fn scale(model: &Model) -> Scale {
+    Scale {
+        viewers: 20,
+        relays: 30,
+        seconds: model.watched_s,
+    }
+}
 
 /// The figures of one arm, seed by seed.
 struct Played {
@@ -37,7 +39,7 @@ fn play(model: &Model, arm: Arm, seeds: u64) -> Played {
         let one = |first: u64| {
             scope.spawn(move || {
                 let own = (first..=seeds).step_by(usize::try_from(threads).unwrap_or(1));
-                own.map(|seed| (seed, sim::trial(model, arm, SCALE, seed)))
+                own.map(|seed| (seed, sim::trial(model, arm, scale(model), seed)))
                     .collect::<Vec<_>>()
             })
         };

@@ -46,6 +46,7 @@ use repair::Request;
 use sources::{Feed, Substream};
 
 pub use link::RelayInfo;
+pub use playout::CatchUp;
 pub use shell::{Options, Report, run};
 pub use stats::{Stats, SubstreamStats};
 
@@ -61,6 +62,8 @@ const HOLE: Duration = Duration::from_millis(80);
 pub struct Config {
     /// What is buffered before the playhead starts.
     pub target: Duration,
+    /// How whoever shows the stream comes back to that.
+    pub catch_up: CatchUp,
     /// With less than this in the buffer everything is taken from the origin. The paper's threshold (§7.4): 500 ms is
     /// little better, 300 ms much worse.
     pub fallback: Duration,
@@ -83,6 +86,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             target: Duration::from_millis(1_000),
+            catch_up: CatchUp::NEVER,
             fallback: Duration::from_millis(400),
             back: Duration::from_millis(800),
             stable: Duration::from_secs(5),
@@ -207,7 +211,7 @@ impl Player {
             split,
             order: Order::new(),
             assembly: Assembly::default(),
-            playout: Playout::new(config.target),
+            playout: Playout::new(config.target, config.catch_up),
             substreams: sources::all(now, split),
             links: BTreeMap::new(),
             relays: Vec::new(),

@@ -5,10 +5,28 @@
 
 use std::time::{Duration, Instant};
 
+/// How whoever shows the stream comes back to its target when it has fallen behind.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CatchUp {
+    /// The fastest that it plays; 1: it never catches up.
+    pub fastest: f64,
+    /// What a stall adds to its target: the buffer was too small for this network.
+    pub per_stall: Duration,
+}
+
+impl CatchUp {
+    /// Who plays at the speed of time, like ffplay.
+    pub const NEVER: Self = Self {
+        fastest: 1.0,
+        per_stall: Duration::ZERO,
+    };
+}
+
 /// The playhead.
 #[derive(Debug)]
 pub(crate) struct Playout {
     target: Duration,
+    catch_up: CatchUp,
     state: State,
     /// First and newest decoding time that has left.
     span: Option<(u32, u32)>,
@@ -20,9 +38,18 @@ pub(crate) struct Playout {
 enum State {
     /// The playhead stands at a time; since when, once it has run.
     Standing { at_ms: u32, since: Option<Instant> },
-    /// It was at a time at an instant.
-    Running { at_ms: u32, when: Instant },
+    /// It was at a time at an instant, and goes on at a speed.
+    Running {
+        at_ms: u32,
+        when: Instant,
+        speed: f64,
+    },
 }
+
+/// Stalls do not make the target larger than this.
+const MAX_TARGET: Duration = Duration::from_secs(4);
+/// The speed is looked at this often.
+const PACE: Duration = Duration::from_millis(100);
 
 /// The distance from `b` to `a` in milliseconds, over the wrap of 32 bits.
 pub(crate) fn distance_ms(a: u32, b: u32) -> i64 {
@@ -30,9 +57,10 @@ pub(crate) fn distance_ms(a: u32, b: u32) -> i64 {
 }
 
 impl Playout {
-    pub(crate) fn new(target: Duration) -> Self {
+    pub(crate) fn new(target: Duration, catch_up: CatchUp) -> Self {
         Self {
             target,
+            catch_up,
             state: State::Standing {
                 at_ms: 0,
                 since: None,
@@ -69,12 +97,29 @@ impl Playout {
                 if distance_ms(newest, at_ms) >= millis(self.target) {
                     self.stalled +=
                         since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-                    self.state = State::Running { at_ms, when: now };
+                    self.state = State::Running {
+                        at_ms,
+                        when: now,
+                        speed: 1.0,
+                    };
                 }
             }
-            State::Running { .. } => {
+            State::Running { when, speed, .. } => {
+                let wanted = self.speed(now);
+                // Not more often than anybody would notice.
+                if (wanted - speed).abs() > f64::EPSILON
+                    && now.saturating_duration_since(when) >= PACE
+                {
+                    self.state = State::Running {
+                        at_ms: self.head_ms(now),
+                        when: now,
+                        speed: wanted,
+                    };
+                }
                 if self.buffered_ms(now) <= 0 {
                     self.stalls += 1;
+                    let more = self.target + self.catch_up.per_stall;
+                    self.target = more.min(MAX_TARGET.max(self.target));
                     self.state = State::Standing {
                         at_ms: newest,
                         since: Some(now),
@@ -82,6 +127,13 @@ impl Playout {
                 }
             }
         }
+    }
+
+    /// In proportion to what there is too much, in steps: a hundredth for each tenth of a second.
+    fn speed(&self, now: Instant) -> f64 {
+        let surplus_ms = self.buffered_ms(now) - millis(self.target);
+        let steps = i32::try_from(surplus_ms / 100).unwrap_or(i32::MAX).max(0);
+        (1.0 + f64::from(steps) / 100.0).min(self.catch_up.fastest)
     }
 
     /// The stream begins anew.
@@ -109,8 +161,9 @@ impl Playout {
     fn head_ms(&self, now: Instant) -> u32 {
         match self.state {
             State::Standing { at_ms, .. } => at_ms,
-            State::Running { at_ms, when } => {
-                let passed = now.saturating_duration_since(when).as_millis() & 0xffff_ffff;
+            State::Running { at_ms, when, speed } => {
+                let passed = now.saturating_duration_since(when).mul_f64(speed);
+                let passed = passed.as_millis() & 0xffff_ffff;
                 at_ms.wrapping_add(u32::try_from(passed).unwrap_or_default())
             }
         }
@@ -129,7 +182,7 @@ mod tests {
     #[test]
     fn it_starts_with_the_target_stalls_when_empty_and_starts_again() {
         let ms = Duration::from_millis;
-        let (start, mut playout) = (Instant::now(), Playout::new(ms(1_000)));
+        let (start, mut playout) = (Instant::now(), Playout::new(ms(1_000), CatchUp::NEVER));
         let base = u32::MAX - 200;
         for n in 0..=25 {
             playout.released(start, base.wrapping_add(n * 40));
@@ -145,5 +198,31 @@ mod tests {
         playout.released(start + ms(1_400), base.wrapping_add(2_000));
         assert!(playout.is_running());
         assert_eq!(playout.stalled, ms(400));
+    }
+
+    #[test]
+    fn who_catches_up_comes_back_to_a_target_that_stalls_make_larger() {
+        let ms = Duration::from_millis;
+        let catch_up = CatchUp {
+            fastest: 1.06,
+            per_stall: ms(500),
+        };
+        let (start, mut playout) = (Instant::now(), Playout::new(ms(1_000), catch_up));
+        playout.released(start, 0);
+        playout.released(start, 2_000);
+        let mut newest = 2_000;
+        for n in 1..=1_000 {
+            newest += 20;
+            playout.released(start + ms(20 * n), newest);
+        }
+        let buffered = playout.buffered_ms(start + ms(20_000));
+        assert!((1_000..1_200).contains(&buffered), "{buffered}");
+        let later = start + ms(22_000);
+        playout.advance(later);
+        assert_eq!((playout.stalls, playout.is_running()), (1, false));
+        playout.released(later, newest + 1_000);
+        assert!(!playout.is_running(), "more is wanted than before");
+        playout.released(later, newest + 1_500);
+        assert!(playout.is_running());
     }
 }

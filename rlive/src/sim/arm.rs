@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use media::substream::{HashVersion, Split};
 
+use super::model::Model;
 use crate::player;
 
 /// Relays are asked for after this: viewers of the simulator do not stay for long.
@@ -14,10 +15,10 @@ const RELAY_AFTER: Duration = Duration::from_secs(3);
 pub enum Arm {
     /// Everything from the dedicated node.
     Cdn,
-    /// Everything from one relay, the best of a hundred by uplink: the paper's first approach (§2.2). Lost packets are
-    /// recovered, but there is no fallback before the picture stands.
+    /// Everything from one relay, the best of a hundred by uplink, as if it were a dedicated node: the paper's first
+    /// approach (§2.2).
     Single,
-    /// The same with four substreams, from any relays.
+    /// Four substreams from any relays; lost packets are recovered, but there is no fallback before the picture stands.
     Multi,
     /// As ours, but the order comes from one place: packets bring no chains, and players ask for headers.
     Central,
@@ -62,17 +63,21 @@ impl Arm {
     }
 
     /// How players behave.
-    pub(super) fn config(self) -> player::Config {
+    pub(super) fn config(self, model: &Model) -> player::Config {
         let ours = player::Config {
             relay_after: RELAY_AFTER,
+            catch_up: player::CatchUp {
+                fastest: model.fastest.max(1.0),
+                per_stall: Duration::from_secs_f64(model.stall_adds_ms / 1_000.0),
+            },
             ..player::Config::default()
         };
         match self {
-            Self::Cdn => player::Config {
+            Self::Cdn | Self::Single => player::Config {
                 relay_after: Duration::from_secs(1 << 20),
                 ..ours
             },
-            Self::Single | Self::Multi => player::Config {
+            Self::Multi => player::Config {
                 fallback: Duration::ZERO,
                 ..ours
             },

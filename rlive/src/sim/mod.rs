@@ -33,7 +33,7 @@ pub struct Scale {
     pub viewers: usize,
     /// Relays.
     pub relays: usize,
-    /// How long viewers stay, in seconds.
+    /// How long viewers stay, in seconds: [`Model::watched_s`] where figures are to mean something.
     pub seconds: f64,
 }
 

@@ -75,6 +75,13 @@ model! {
     /// Spread of the sizes of pictures (σ of the logarithm).
     picture_sigma = 0.3, Assumed;
 
+    /// How long viewers watch. What stalls have put them behind grows with it.
+    watched_s = 210.0, Calibrated;
+    /// The fastest that a viewer plays who is behind its target: as our watch page.
+    fastest = 1.06, Assumed;
+    /// What each stall adds to a viewer's target: as our watch page, and ExoPlayer.
+    stall_adds_ms = 500.0, Assumed;
+
     /// Load of the dedicated node that all connections share: the peak.
     cdn_load = 0.95, Paper;
     /// Standard deviation of that load, in parts of it.

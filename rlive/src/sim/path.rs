@@ -6,6 +6,11 @@
 use super::dice::Dice;
 use super::model::Model;
 
+/// The least time after which TCP sends again what nothing is heard of: Linux's.
+const RTO_US: u64 = 200_000;
+/// So often at most; nobody waits for more.
+const SENT_AGAIN: u32 = 12;
+
 /// Microseconds of a time in seconds; none when it is negative.
 #[expect(
     clippy::cast_possible_truncation,
@@ -190,6 +195,13 @@ impl Nature {
         Some(self.free)
     }
 
+    /// Sends bytes by a connection that waits until there is room: when the last of them has left.
+    pub(super) fn send_waiting(&mut self, now: u64, bytes: usize) -> u64 {
+        let bits = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) * 8.0;
+        self.free = self.free.max(now) + us(bits / (self.has_mbps * 1e6));
+        self.free
+    }
+
     /// What congestion adds to the delay now, in microseconds.
     pub(super) fn congestion_us(&mut self, now: u64) -> u64 {
         let strength = self.congestion.at(now).map(|(_, ms)| ms);
@@ -249,6 +261,24 @@ impl Path {
         let at = now + self.delay_us + congestion_us + us(self.dice.exponential(self.jitter_s));
         self.arrives = self.arrives.max(at);
         (!lost).then_some(self.arrives)
+    }
+
+    /// There and back without congestion.
+    pub(super) fn trip_us(&self) -> u64 {
+        2 * self.delay_us
+    }
+
+    /// When a segment of a TCP connection is with the player, and how often it was sent again: the first time a round trip
+    /// later, when acknowledgements of what follows have told the sender, then after [`RTO_US`], twice as long each time.
+    pub(super) fn reliable(&mut self, now: u64, congestion_us: u64) -> Option<(u64, u32)> {
+        let mut wait = self.trip_us() + congestion_us;
+        let mut leaves = now;
+        (0..SENT_AGAIN).find_map(|again| {
+            let arrives = self.down(leaves, congestion_us);
+            leaves += wait;
+            wait = (2 * wait).max(RTO_US);
+            Some((arrives?, again))
+        })
     }
 
     /// When a packet that leaves the player now is with the relay, if ever.

@@ -132,6 +132,15 @@ impl Stream {
         self.gop
     }
 
+    /// The newest keyframe up to a frame.
+    pub(super) fn gop_until(&self, newest: usize) -> usize {
+        let upto = self.frames.get(..=newest).unwrap_or(&self.frames);
+        let key = upto
+            .iter()
+            .rposition(|(entry, _)| entry.header.kind.is_key());
+        key.unwrap_or_default()
+    }
+
     /// How many frames there are.
     pub(super) fn len(&self) -> usize {
         self.frames.len()

@@ -3,6 +3,8 @@
 //! Events lie in a queue by time and number. The machines are those of production; the world carries what they say
 //! over [`super::path`] and [`super::cdn`], and decides nothing for them.
 
+mod pull;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashSet};
 use std::net::SocketAddr;
@@ -27,6 +29,7 @@ use crate::relay::{self, FeedName, Identity, Pulse, Relay};
 use crate::scheduler::{self, Scheduler};
 use crate::wire::control::{self, Reason, Subscribe};
 use crate::wire::{Keys, Kind, data};
+use pull::{Edge, Pull, Step};
 
 const SECRET: &[u8] = b"simulator";
 const STREAM: &str = "simulated";
@@ -42,6 +45,8 @@ const ARRIVALS_US: u64 = 5_000_000;
 const LOOK_US: u64 = 50_000;
 /// A relay that has not answered after this is of no use.
 const USELESS_US: u64 = 1_000_000;
+/// A relay keeps what nobody wants any more for so long.
+const LINGER_US: u64 = 3_000_000;
 
 /// What happens.
 enum Event {
@@ -63,6 +68,10 @@ enum Event {
     /// A player's request is with the scheduler.
     Recommend(usize, Vec<u64>),
     Relays(usize, Vec<RelayInfo>),
+    /// A single source: a player goes on with its connection.
+    Pull(usize, u64, Step),
+    /// And a relay, by its connection of this number, has a frame.
+    AtEdge(usize, u64, usize),
 }
 
 struct Queued(u64, u64, Event);
@@ -93,6 +102,8 @@ struct Node {
     /// Connections to the dedicated node, one for each substream, and their numbers.
     feeds: BTreeMap<u8, (u64, Connection)>,
     opened: u64,
+    /// What it is as a single source.
+    edge: Edge,
 }
 
 struct Seat {
@@ -100,6 +111,8 @@ struct Seat {
     machine: Player,
     address: SocketAddr,
     feed: Option<(u64, u64, Connection)>,
+    /// The connection to a single source.
+    pull: Option<Pull>,
     /// Ways to relays, as they are used.
     paths: BTreeMap<usize, Path>,
     /// Relays that were tried, when, and whether they would have opened a session.
@@ -251,6 +264,7 @@ impl<'a> World<'a> {
             replies: Replies::new(Dice::new(self.seed, &[14, id]), self.model),
             feeds: BTreeMap::new(),
             opened: 0,
+            edge: Edge::default(),
         });
         self.post(0, Event::RelayTick(n));
     }
@@ -259,9 +273,10 @@ impl<'a> World<'a> {
         let provider = byte(number(n) % PROVIDERS);
         self.seats.push(Seat {
             viewer: Viewer::default(),
-            machine: Player::new(self.base, self.arm.config(), seed),
+            machine: Player::new(self.base, self.arm.config(self.model), seed),
             address: SocketAddr::from(([10, provider, 2, byte(number(n))], 5_000)),
             feed: None,
+            pull: None,
             paths: BTreeMap::new(),
             tried: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -288,7 +303,7 @@ impl<'a> World<'a> {
         match event {
             Event::Frame => self.frame(),
             Event::Join(n) => {
-                let config = self.arm.config();
+                let config = self.arm.config(self.model);
                 if let Some(seat) = self.seats.get_mut(n) {
                     let mut dice = Dice::new(self.seed, &[15, number(n)]);
                     seat.machine = Player::new(now, config, dice.seed());
@@ -318,9 +333,15 @@ impl<'a> World<'a> {
             Event::ToRelay(n, from, bytes) => self.at_relay(n, from, &bytes),
             Event::ToPlayer(n, from, bytes) => self.at_player(n, from, &bytes),
             Event::PlayerRecord(n, feed, record) => {
-                let open = self.seats.get(n).and_then(|seat| seat.feed.as_ref());
-                if open.is_some_and(|(id, ..)| *id == feed) {
-                    self.figures.cdn_to_players += float(number(stream::size(&record)));
+                let bytes = float(number(stream::size(&record)));
+                if let Some(seat) = self.seats.get_mut(n) {
+                    if seat.feed.as_ref().is_some_and(|(id, ..)| *id == feed) {
+                        self.figures.cdn_to_players += bytes;
+                    }
+                    if let Some(pull) = seat.pull.as_mut().filter(|pull| pull.feed == feed) {
+                        pull.heard = self.now;
+                        self.figures.relay_bytes += bytes;
+                    }
                 }
                 self.player(n, |p| p.handle(now, player::Input::Record(feed, record)));
             }
@@ -358,6 +379,8 @@ impl<'a> World<'a> {
             Event::Relays(n, relays) => {
                 self.player(n, |p| p.handle(now, player::Input::Relays(relays)));
             }
+            Event::Pull(n, feed, step) => self.step(n, feed, step),
+            Event::AtEdge(n, opened, at) => self.at_edge(n, opened, at),
         }
     }
 
@@ -380,6 +403,14 @@ impl<'a> World<'a> {
                 continue;
             }
             let outage = node.nature.outage(self.now);
+            if self.arm == Arm::Single
+                && let Some(record) = self.stream.record(at, u64::MAX)
+                && let Some((there, opened)) =
+                    Self::sent_to_edge(&self.cdn, node, self.now, stream::size(&record))
+            {
+                let there = there.max(outage.unwrap_or_default());
+                posts.push((there, Event::AtEdge(n, opened, at)));
+            }
             for (substream, (opened, connection)) in &mut node.feeds {
                 let Some(record) = self.stream.record(at, 1 << substream) else {
                     continue;
@@ -399,6 +430,13 @@ impl<'a> World<'a> {
         let Some(node) = self.nodes.get_mut(n) else {
             return;
         };
+        if self.arm == Arm::Single {
+            if node.nature.stale || node.nature.is_alive(self.now) {
+                self.edge_tick(n);
+                self.post(self.now + 100_000, Event::RelayTick(n));
+            }
+            return;
+        }
         if node.nature.stale || node.nature.is_alive(self.now) {
             node.machine.handle_timeout(now);
             let away = node.nature.outage(self.now).is_some();
@@ -493,6 +531,7 @@ impl<'a> World<'a> {
                 if let Some(seat) = self.seats.get_mut(n) {
                     seat.feed.take_if(|(id, ..)| *id == feed);
                 }
+                self.close_pull(n, feed);
             }
             player::Output::FetchFrames(id, names) => {
                 let found = names
@@ -503,6 +542,8 @@ impl<'a> World<'a> {
                     .collect();
                 let bytes = records.iter().map(stream::size).sum();
                 let (at, there) = self.cdn.fetch(n, self.now, bytes);
+                // There is no way around a single source.
+                let there = there && self.arm != Arm::Single;
                 self.post(at, Event::Frames(n, id, there.then_some(records)));
             }
             player::Output::FetchHeaders(after) => {
@@ -538,6 +579,10 @@ impl<'a> World<'a> {
     }
 
     fn open_feed(&mut self, n: usize, feed: u64, mask: u64, from: player::From) {
+        if self.arm == Arm::Single {
+            self.pull(n, feed, from);
+            return;
+        }
         let at = match from {
             player::From::Gop => Some(self.stream.gop()),
             player::From::After(entry) => self
@@ -577,6 +622,11 @@ impl<'a> World<'a> {
             failed,
         };
         let answer = self.scheduler.recommend(now, &request);
+        if self.arm == Arm::Single {
+            let relays: Vec<u64> = answer.into_iter().flatten().map(|r| r.relay).collect();
+            self.recommended(n, relays.into_iter());
+            return;
+        }
         let mut merged: Vec<RelayInfo> = Vec::new();
         let longest = answer.iter().map(Vec::len).max().unwrap_or_default();
         for rank in 0..longest {
