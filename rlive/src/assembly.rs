@@ -112,6 +112,19 @@ impl Assembly {
             .collect()
     }
 
+    /// Bytes of an unfinished frame that have come.
+    pub(crate) fn received(&self, entry: &Entry) -> usize {
+        self.frames.get(entry).map_or(0, |partial| {
+            let packets = partial
+                .have
+                .iter()
+                .map(|word| word.count_ones())
+                .sum::<u32>();
+            let bytes = usize::try_from(packets).unwrap_or_default() * PACKET_PAYLOAD_BYTES;
+            bytes.min(partial.buffer.len())
+        })
+    }
+
     /// Whether something of the frame has come.
     pub(crate) fn has_begun(&self, entry: &Entry) -> bool {
         self.frames.contains_key(entry)

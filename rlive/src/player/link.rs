@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use media::substream::Entry;
 use media::ticket::Key;
 
+use super::answers::Answers;
 use crate::recovery::Delivery;
 use crate::wire::control::{
     self, Accept, Advised, Cookie, Fare, Message, Missing, Reason, Subscribe,
@@ -93,6 +94,8 @@ pub(crate) struct Link {
     srtt: Option<Duration>,
     rttvar: Duration,
     pub(crate) delivery: Delivery,
+    /// How long it takes with packets that are asked of it again.
+    pub(crate) answers: Answers,
     next_pseq: Option<u32>,
     lost: u16,
     pub(crate) lost_total: u64,
@@ -125,6 +128,7 @@ impl Link {
             srtt: None,
             rttvar: Duration::ZERO,
             delivery: Delivery::default(),
+            answers: Answers::default(),
             next_pseq: None,
             lost: 0,
             lost_total: 0,

@@ -15,6 +15,7 @@
 //! Bounds: [`order`] and [`crate::chain`] for frames, one session and one attempt per substream, [`MAX_RELAYS`] relays, one request for
 //! headers and [`repair::MAX_REQUESTS`] for frames at a time. Outputs are drained by the shell after every call.
 
+mod answers;
 mod attempt;
 mod link;
 mod order;
@@ -39,6 +40,7 @@ use crate::assembly::{Assembly, Evidence, Inserted};
 use crate::chain::Outcome;
 use crate::recovery::{Deadlines, Prices};
 use crate::wire::{Kind, data};
+use answers::Answers;
 use link::Link;
 use order::Order;
 use playout::Playout;
@@ -64,8 +66,8 @@ pub struct Config {
     pub target: Duration,
     /// How whoever shows the stream comes back to that.
     pub catch_up: CatchUp,
-    /// With less than this in the buffer everything is taken from the origin. The paper's threshold (§7.4): 500 ms is
-    /// little better, 300 ms much worse.
+    /// With less than this in the buffer, what is missing is taken from the origin: its substreams, or all when nothing is
+    /// known to be missing. The paper's threshold (§7.4): 500 ms is little better, 300 ms much worse.
     pub fallback: Duration,
     /// With at least this in the buffer, for [`Config::stable`], relays are trusted again.
     pub back: Duration,
@@ -80,6 +82,9 @@ pub struct Config {
     pub probes: usize,
     /// What things cost.
     pub prices: Prices,
+    /// The policy as the paper has it, to compare: in fallback the origin sends everything while relays go on, and what is
+    /// late is asked for at once.
+    pub literal: bool,
 }
 
 impl Default for Config {
@@ -94,6 +99,7 @@ impl Default for Config {
             patience: Duration::from_secs(3),
             probes: attempt::MAX_PROBES,
             prices: Prices::default(),
+            literal: false,
         }
     }
 }
@@ -191,6 +197,8 @@ pub struct Player {
     wants: HashMap<Entry, repair::Want>,
     headers_asked: Option<Instant>,
     deadlines: Deadlines,
+    /// How long relays take with what is asked of them again.
+    answers: Answers,
     blocked_since: Option<Instant>,
     next_id: u64,
     outputs: VecDeque<Output>,
@@ -227,6 +235,7 @@ impl Player {
             wants: HashMap::new(),
             headers_asked: None,
             deadlines: Deadlines::default(),
+            answers: Answers::default(),
             blocked_since: None,
             next_id: 0,
             outputs: VecDeque::new(),
@@ -354,6 +363,10 @@ impl Player {
         link.packet(now, head.pseq);
         if head.resent {
             link.delivery.observe(true);
+            let trip = link.rtt().unwrap_or_default();
+            if let Some(took) = link.answers.answered(now, &entry, trip) {
+                self.answers.observe(took);
+            }
         }
         if self.signer.is_none()
             && let Outcome::Corrupt(_) = self.order.link(now, &packet.chain)
@@ -427,6 +440,8 @@ impl Player {
 
     /// A frame is there.
     fn arrived(&mut self, entry: Entry, body: Bytes) {
+        // What of it came over relays was for nothing.
+        self.stats.duplicate_bytes += length(self.assembly.received(&entry));
         self.assembly.remove(&entry);
         self.wants.remove(&entry);
         let substream = self.split.substream(&entry.header);

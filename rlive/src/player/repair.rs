@@ -35,6 +35,10 @@ const ORIGIN_PATIENCE: Duration = Duration::from_millis(100);
 const MAX_TRIES: u32 = 3;
 /// A frame that is overdue for the playhead is waited for all the same: it is judged as if there were this much time.
 const GRACE: Duration = Duration::from_millis(300);
+/// A frame that is late, but not known to be lost, is waited for until this much time is left at least: enough for two
+/// requests to the origin, before the buffer is so low that its substream is moved.
+const LEAST_LEFT: Duration = Duration::from_millis(500);
+const MOST_LEFT: Duration = Duration::from_millis(800);
 /// For how long moving a substream is paid.
 const HORIZON_S: f64 = 5.0;
 /// The least time between two requests for headers.
@@ -74,13 +78,17 @@ impl Player {
         if frames.is_empty() {
             return;
         }
-        let lost: Vec<Lost> = frames.iter().map(|f| self.describe(now, f)).collect();
+        let lost = frames
+            .iter()
+            .map(|(f, passed)| self.describe(now, f, *passed));
+        let lost: Vec<Lost> = lost.collect();
+        let frames: Vec<Entry> = frames.into_iter().map(|(entry, _)| entry).collect();
         let plan = recovery::decide(&lost, &self.moving(), &self.config.prices);
         self.carry_out(now, &frames, &plan.actions);
     }
 
-    /// Lost frames that nobody has been asked for, or in vain.
-    fn lost(&mut self, now: Instant) -> Vec<Entry> {
+    /// Lost frames that nobody has been asked for, or in vain; whether something has come that was sent after each.
+    fn lost(&mut self, now: Instant) -> Vec<(Entry, bool)> {
         let mut passed = vec![false; self.substreams.len()];
         let mut suspects = Vec::new();
         // From the newest on: what has come of a substream was sent after all that stands before it.
@@ -97,19 +105,38 @@ impl Player {
             suspects.push((waiting.linked_at, entry, *passed));
             *passed |= self.assembly.has_begun(&entry);
         }
+        let waits_until = self.waits_until();
         let mut lost = Vec::new();
         for (linked_at, entry, passed) in suspects.into_iter().rev() {
             if lost.len() >= MAX_LOST {
                 break;
             }
-            if self.is_lost(now, linked_at, &entry, passed) {
-                lost.push(entry);
+            let left = self.playout.left(now, entry.header.dts_ms);
+            let may_come = !passed && left > waits_until;
+            if self.is_lost(now, linked_at, &entry, passed, may_come) {
+                lost.push((entry, passed));
             }
         }
         lost
     }
 
-    fn is_lost(&mut self, now: Instant, linked_at: Instant, entry: &Entry, passed: bool) -> bool {
+    /// Late frames of relays are waited for as long as there is more time left than this.
+    fn waits_until(&self) -> Duration {
+        match self.playout.is_running() && !self.config.literal {
+            true => (2 * self.deadlines.patience()).clamp(LEAST_LEFT, MOST_LEFT),
+            false => Duration::MAX,
+        }
+    }
+
+    /// `passed`: something has come that was sent after the frame. `may_come`: it is too early to worry.
+    fn is_lost(
+        &mut self,
+        now: Instant,
+        linked_at: Instant,
+        entry: &Entry,
+        passed: bool,
+        may_come: bool,
+    ) -> bool {
         let index = self.split.substream(&entry.header);
         let Some(substream) = self.substreams.get_mut(usize::from(index)) else {
             return false;
@@ -124,7 +151,7 @@ impl Player {
         let overdue = match fed {
             // It is on its way, and TCP sees to it.
             true => age >= 2 * ORIGIN_TIMEOUT,
-            false => age >= OVERDUE.max(2 * rto),
+            false => age >= OVERDUE.max(2 * rto) && !(may_come && link.is_some()),
         };
         let known = self.wants.get_mut(entry);
         if !(overdue || passed && !fed) && known.is_none() {
@@ -157,7 +184,7 @@ impl Player {
         lost
     }
 
-    fn describe(&self, now: Instant, entry: &Entry) -> Lost {
+    fn describe(&self, now: Instant, entry: &Entry, passed: bool) -> Lost {
         let substream = self.split.substream(&entry.header);
         let left = self.playout.left(now, entry.header.dts_ms);
         let bytes = f64::from(entry.header.size);
@@ -168,7 +195,9 @@ impl Player {
             .get(usize::from(substream))
             .filter(|substream| matches!(substream.source, Source::Relay(_)))
             .and_then(|substream| self.links.get(&substream.link()?))
-            .filter(|link| link.is_open() && tries < MAX_TRIES);
+            .filter(|link| link.is_open() && tries < MAX_TRIES)
+            // What a relay sends again would not overtake what it has not sent yet.
+            .filter(|_| passed || self.config.literal);
         let part = f64::from(u32::try_from(PACKET_PAYLOAD_BYTES).unwrap_or_default());
         let packets = f64::from(u32::try_from(missing).unwrap_or_default());
         let kind = entry.header.kind;
@@ -179,7 +208,13 @@ impl Player {
                 TagKind::Video => RISK_PICTURE,
                 TagKind::Audio | TagKind::Script => RISK_SOUND,
             },
-            late_from_relay: link.map(|link| link.delivery.late(left, link.rto(), missing)),
+            late_from_relay: link.map(|link| {
+                link.delivery.late(
+                    left,
+                    link.answers.patience(&self.answers, link.rto()),
+                    missing,
+                )
+            }),
             late_from_origin: self.deadlines.late(left.max(GRACE)),
             missing_bytes: (packets * part).min(bytes),
             bytes,
@@ -222,7 +257,9 @@ impl Player {
                 Action::Packets => nacks.push((substream, *entry)),
                 Action::Frame => fetch.push(*entry),
                 Action::Substream => drop(moved.insert(substream)),
-                Action::Stream => self.fall_back(now),
+                Action::Stream if self.config.literal => self.fall_back(now),
+                // What has lost nothing may stay where it is.
+                Action::Stream => drop(moved.insert(substream)),
             }
         }
         for (substream, entry) in nacks {
@@ -239,6 +276,7 @@ impl Player {
 
     fn ask_relay(&mut self, now: Instant, substream: u8, entry: &Entry) {
         let missing = self.assembly.missing(entry);
+        let left = self.playout.left(now, entry.header.dts_ms);
         let link = self
             .substreams
             .get(usize::from(substream))
@@ -249,12 +287,13 @@ impl Player {
         let asked = nacks(entry, &missing);
         want.packets = missing.len();
         want.tries += 1;
-        want.until = Some(
-            now + link
-                .rto()
-                .mul_f64(1.5_f64.powi(want.tries.cast_signed() - 1)),
-        );
+        let patience = link.answers.patience(&self.answers, link.rto());
+        let longer = 1.5_f64.powi(want.tries.cast_signed() - 1);
+        // The origin must be asked while there is time for it.
+        let left = left.saturating_sub(LEAST_LEFT).max(link.rto());
+        want.until = Some(now + patience.mul_f64(longer).min(left));
         self.stats.nacked_packets += super::length(missing.len());
+        link.answers.ask(now, entry);
         for part in asked.chunks(MAX_NACKS) {
             link.nack(part.to_vec());
         }

@@ -358,7 +358,8 @@ impl Player {
         }
     }
 
-    /// Everything from the origin.
+    /// The origin takes over: the substreams in which something is missing, or all when nothing is known to be. Relays that
+    /// had them are left, so that nothing comes twice; the others go on.
     pub(super) fn fall_back(&mut self, now: Instant) {
         if self.fallback.is_none() {
             self.stats.fallbacks += 1;
@@ -366,6 +367,27 @@ impl Player {
             self.relapses.0 = if until > now { (count + 1).min(3) } else { 0 };
         }
         self.fallback = Some(now);
+        if self.config.literal {
+            return;
+        }
+        let missing = self.missing();
+        let moved = match missing {
+            0 => self.split.all(),
+            _ => missing,
+        };
+        for index in (0..self.split.substreams()).filter(|index| moved & (1 << index) != 0) {
+            let substream = self.substreams.get(usize::from(index));
+            if substream.is_some_and(|s| matches!(s.source, Source::Relay(_))) {
+                self.move_to_origin(now, index, None);
+            }
+        }
+    }
+
+    /// The substreams in which frames are missing whose place is known, one bit each.
+    fn missing(&self) -> u64 {
+        let missing = self.order.waiting().filter(|w| !self.order.has(&w.entry));
+        let substreams = missing.map(|w| 1 << self.split.substream(&w.entry.header));
+        substreams.fold(0, |all, one: u64| all | one)
     }
 
     fn watch_buffer(&mut self, now: Instant) {
@@ -475,7 +497,8 @@ impl Player {
     /// Asks relays for each substream that comes from the origin.
     fn ask_relays(&mut self, now: Instant) {
         let early = now.saturating_duration_since(self.started) < self.config.relay_after;
-        if early || !self.order.chain.is_seeded() {
+        let low = self.fallback.is_some() && !self.config.literal;
+        if early || low || !self.order.chain.is_seeded() {
             return;
         }
         for index in 0..self.split.substreams() {
@@ -623,7 +646,8 @@ impl Player {
 
     /// What the origin has to send.
     fn needed(&self) -> u64 {
-        if self.fallback.is_some() || !self.order.chain.is_seeded() {
+        let everything = self.fallback.is_some() && self.config.literal;
+        if everything || !self.order.chain.is_seeded() {
             return self.split.all();
         }
         (0_u8..)

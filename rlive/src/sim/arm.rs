@@ -22,7 +22,8 @@ pub enum Arm {
     Multi,
     /// As ours, but the order comes from one place: packets bring no chains, and players ask for headers.
     Central,
-    /// As ours with the paper's hash, and nobody to ask for headers.
+    /// As ours with the paper's hash, nobody to ask for headers, and its policy: what is late is asked for at once, and with a
+    /// low buffer everything comes from the dedicated node while relays go on.
     Paper,
     /// What is in production.
     Ours,
@@ -81,7 +82,11 @@ impl Arm {
                 fallback: Duration::ZERO,
                 ..ours
             },
-            Self::Central | Self::Paper | Self::Ours => ours,
+            Self::Paper => player::Config {
+                literal: true,
+                ..ours
+            },
+            Self::Central | Self::Ours => ours,
         }
     }
 

@@ -105,10 +105,11 @@ fn relays_that_stall_are_bridged_by_the_origin_before_the_viewer_notices() {
     world.run(seconds(4));
     let during = world.player.stats(world.now);
     assert!(during.fallback, "not before it is stable: {during:?}");
-    assert_eq!(relayed(&world), 4, "the sessions are kept");
-    world.run(seconds(3));
+    assert_eq!(relayed(&world), 0, "who has failed is left");
+    world.run(seconds(10));
     let after = world.player.stats(world.now);
     assert!(!after.fallback, "{after:?}");
+    assert_eq!(relayed(&world), 4, "{after:?}");
     world.run(seconds(10));
     world.check();
     let stats = world.player.stats(world.now);
@@ -119,6 +120,9 @@ fn relays_that_stall_are_bridged_by_the_origin_before_the_viewer_notices() {
         from_origin < 200_000,
         "the feed is given back: {from_origin}"
     );
+    let all = stats.relay_bytes + stats.origin_bytes;
+    let percent = 100 * stats.duplicate_bytes / all;
+    assert!(percent < 3, "{percent} % come twice: {stats:?}");
 }
 
 /// Relays that stall again and again are trusted again after an ever longer time.
@@ -135,8 +139,8 @@ fn relays_that_stutter_do_not_make_the_player_flap() {
     world.check();
     let stats = world.player.stats(world.now);
     assert_eq!((stats.stalls, stats.skips), (0, 0), "{stats:?}");
-    // 35 s of it: at the beginning, after 5 s and after 10 s more.
-    assert!((2..=3).contains(&stats.fallbacks), "{stats:?}");
+    // 35 s of it: at the beginning, and when they are asked again after 10 s and more.
+    assert!((1..=3).contains(&stats.fallbacks), "{stats:?}");
 }
 
 /// What comes twice is a small part, although packets are lost and a relay is replaced.
