@@ -14,10 +14,11 @@
 //! Bounds: [`Config::max_relays`]; a relay serves at most [`MAX_KNOWN`] substreams that are known of.
 
 mod index;
+mod nodes;
 mod shell;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,8 @@ use rand::{Rng as _, SeedableRng as _};
 
 use crate::wire::advice::{Advice, Others};
 use crate::wire::heartbeat::{Heartbeat, MAX_SERVED, stream_tag};
-use index::{Index, Place};
+use index::{Index, Level, Wanted, network_of};
+use nodes::{Known, Node, Nodes, Slot, Trouble};
 
 pub use shell::{
     ALL_RELAYS, Answer, Options, Overview, Question, Recommendation, RelayView, ServedView, run,
@@ -185,57 +187,6 @@ pub struct Shown {
     pub served: Vec<(u32, u8)>,
 }
 
-#[derive(Debug)]
-struct Relay {
-    address: SocketAddr,
-    region: u32,
-    heard: Instant,
-    stamp: (u32, u32),
-    load: f32,
-    sessions: u16,
-    used_kbps: u32,
-    capacity_kbps: u32,
-    expansion: u8,
-    /// What one more session adds to the load.
-    session: f32,
-    /// Sessions promised since the last heartbeat.
-    promised: f32,
-    leaving: bool,
-    served: Vec<(Instant, (u32, u8))>,
-    failures: f32,
-    failed_at: Option<Instant>,
-    reporters: Vec<(Instant, u64)>,
-    blocks: u32,
-    blocked_until: Option<Instant>,
-}
-
-impl Relay {
-    fn load(&self) -> f32 {
-        self.load + self.promised * self.session
-    }
-
-    fn has_room(&self) -> bool {
-        !self.leaving && self.load() < 1.0
-    }
-
-    fn places(&self) -> impl Iterator<Item = Place> {
-        let served = self.served.iter().map(|(_, served)| *served);
-        Place::of(served, network_of(self.address.ip()), self.region)
-    }
-
-    fn serves(&self, what: (u32, u8)) -> bool {
-        self.served.iter().any(|(_, served)| *served == what)
-    }
-
-    /// Failures that still count.
-    fn failures(&self, now: Instant) -> f32 {
-        let age = self
-            .failed_at
-            .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        self.failures * 0.5_f32.powf(age.as_secs_f32() / FORGIVEN.as_secs_f32())
-    }
-}
-
 /// The state machine of a scheduler.
 #[derive(Debug)]
 pub struct Scheduler {
@@ -243,13 +194,17 @@ pub struct Scheduler {
     secret: Vec<u8>,
     revoked: HashSet<u64>,
     random: StdRng,
-    relays: HashMap<u64, Relay>,
+    nodes: Nodes,
     index: Index,
-    /// When each relay is looked at next: one entry for each.
-    watch: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// When the clock of the nodes was zero.
+    began: Option<Instant>,
+    /// When something happened last.
+    latest: Option<Instant>,
     /// The answer to the newest heartbeat, if it has asked.
     advice: Option<Vec<u8>>,
     counters: Counters,
+    /// Members of a set that had to be looked for.
+    found: Vec<Slot>,
 }
 
 impl Scheduler {
@@ -261,11 +216,13 @@ impl Scheduler {
             secret,
             revoked,
             random: StdRng::from_seed(seed),
-            relays: HashMap::new(),
+            nodes: Nodes::default(),
             index: Index::default(),
-            watch: BinaryHeap::new(),
+            began: None,
+            latest: None,
             advice: None,
             counters: Counters::default(),
+            found: Vec::new(),
         }
     }
 
@@ -275,8 +232,8 @@ impl Scheduler {
             self.counters.bad_heartbeats += 1;
             return;
         };
-        let known = self.relays.contains_key(&heartbeat.relay);
-        if !known && (self.relays.len() >= self.config.max_relays || heartbeat.leaving) {
+        let known = self.nodes.find(heartbeat.relay).is_some();
+        if !known && (self.nodes.len() >= self.config.max_relays || heartbeat.leaving) {
             self.counters.refused += 1;
             return;
         }
@@ -292,17 +249,17 @@ impl Scheduler {
 
     /// How full others are that have what a relay has.
     fn advise(&mut self, heartbeat: &Heartbeat) -> Vec<u8> {
+        let own = self.nodes.find(heartbeat.relay);
         let others = heartbeat.served.iter().map(|served| {
-            let [_, _, place, ..] = Place::levels((served.stream, served.substream), 0, 0);
-            let members = self.index.members(&place);
+            let members = self.index.serving((served.stream, served.substream));
             let from = match members.len() {
                 0 => 0,
                 many => self.random.random_range(0..many),
             };
             let sample = members.iter().cycle().skip(from).take(members.len());
-            let loads = sample.filter(|id| **id != heartbeat.relay).take(SAMPLE);
+            let loads = sample.filter(|slot| Some(**slot) != own).take(SAMPLE);
             let loads: Vec<f32> = loads
-                .filter_map(|id| Some(self.relays.get(id)?.load()))
+                .filter_map(|slot| Some(self.nodes.get(*slot)?.load()))
                 .collect();
             let count = u16::try_from(loads.len()).unwrap_or(u16::MAX).max(1);
             Others {
@@ -325,34 +282,30 @@ impl Scheduler {
 
     /// Lets time pass: forgets who is silent.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(Reverse((at, id))) = self.watch.peek().copied()
-            && at <= now
+        let now_ms = self.clock_ms(now);
+        self.latest = Some(now);
+        while let Some(slot) = self.nodes.oldest()
+            && let Some(node) = self.nodes.get(slot)
+            && silent(node, now_ms) >= LIFETIME
         {
-            self.watch.pop();
-            let Some(relay) = self.relays.get(&id) else {
-                continue;
-            };
-            let until = relay.heard + LIFETIME;
-            if until > now {
-                self.watch.push(Reverse((until, id)));
-            } else {
-                self.delist(id);
-                self.relays.remove(&id);
-            }
+            self.index.delist(slot, &mut self.nodes);
+            self.nodes.remove(slot);
         }
     }
 
     /// When [`Scheduler::handle_timeout`] must be called, if ever.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.watch.peek().map(|Reverse((at, _))| *at)
+        let node = self.nodes.get(self.nodes.oldest()?)?;
+        let silent = silent(node, self.clock_ms(self.latest?));
+        Some(self.latest? + LIFETIME.saturating_sub(silent))
     }
 
     /// What has happened, and how many there are.
     #[must_use]
     pub fn counters(&self) -> Counters {
         Counters {
-            relays: self.relays.len(),
+            relays: self.nodes.len(),
             ..self.counters
         }
     }
@@ -360,35 +313,29 @@ impl Scheduler {
     /// The busiest relays, at most so many.
     #[must_use]
     pub fn overview(&self, now: Instant, count: usize) -> Vec<Shown> {
-        let mut busiest: Vec<(u16, u64)> = self
-            .relays
-            .iter()
-            .map(|(id, relay)| (relay.sessions, *id))
-            .collect();
-        let order = |one: &(u16, u64)| (Reverse(one.0), one.1);
+        let mut busiest: Vec<&Node> = self.nodes.iter().collect();
+        let order = |one: &&Node| (Reverse(one.sessions), one.id);
         if busiest.len() > count && count > 0 {
             busiest.select_nth_unstable_by_key(count - 1, order);
         }
         busiest.truncate(count);
         busiest.sort_unstable_by_key(order);
-        let shown = |(_, id): (u16, u64)| {
-            let relay = self.relays.get(&id)?;
-            Some(Shown {
-                relay: id,
-                address: relay.address,
-                region: relay.region,
-                load: relay.load(),
-                sessions: relay.sessions,
-                used_kbps: relay.used_kbps,
-                capacity_kbps: relay.capacity_kbps,
-                expansion: relay.expansion,
-                leaving: relay.leaving,
-                blocked: relay.blocked_until.is_some_and(|until| until > now),
-                silent: now.saturating_duration_since(relay.heard),
-                served: relay.served.iter().map(|(_, what)| *what).collect(),
-            })
+        let now_ms = self.clock_ms(now);
+        let shown = |node: &Node| Shown {
+            relay: node.id,
+            address: node.address(),
+            region: node.region,
+            load: node.load(),
+            sessions: node.sessions,
+            used_kbps: node.used_kbps,
+            capacity_kbps: node.capacity_kbps,
+            expansion: node.expansion,
+            leaving: node.leaving,
+            blocked: node.is_blocked(now),
+            silent: silent(node, now_ms),
+            served: node.served.iter().map(Known::what).collect(),
         };
-        busiest.into_iter().filter_map(shown).collect()
+        busiest.into_iter().map(shown).collect()
     }
 
     /// Relays for each substream of a stream, best first. Fewer than asked for when there are not enough.
@@ -397,32 +344,51 @@ impl Scheduler {
         let failed = request.failed.get(..MAX_FAILED).unwrap_or(request.failed);
         let reporter = network_of(request.address);
         failed.iter().for_each(|id| self.failed(now, *id, reporter));
-        let excluded: HashSet<u64> = failed.iter().copied().collect();
+        let excluded: Vec<Slot> = failed
+            .iter()
+            .filter_map(|id| self.nodes.find(*id))
+            .collect();
         let count = request.count.clamp(1, MAX_COUNT);
-        // How often relays are first for a substream already: others fail on their own.
-        let mut first: HashMap<u64, u8> = HashMap::new();
+        // Who is first for a substream already: others fail on their own.
+        let mut first: Vec<Slot> = Vec::new();
         let mut all = Vec::new();
         for substream in 0..request.substreams.min(MAX_SUBSTREAMS) {
-            let serves = (stream_tag(request.stream), substream);
-            let mut pool = self.pool(now, serves, request, &excluded);
-            let taken = |id: &u64| f32::from(first.get(id).copied().unwrap_or_default());
-            let score = |id: &u64| self.score(now, *id, serves, request) / (1.0 + taken(id));
-            pool.sort_by(|a, b| score(b).total_cmp(&score(a)));
-            pool.truncate(count);
+            let wanted = Wanted {
+                what: (stream_tag(request.stream), substream),
+                network: reporter,
+                region: request.region,
+            };
+            let pool = self.pool(now, &wanted, count, &excluded);
+            let taken = |slot| first.iter().filter(|other| **other == slot).count();
+            let times = |slot| f32::from(u8::try_from(taken(slot)).unwrap_or(u8::MAX));
+            let mut scored: Vec<(f32, Slot)> = pool
+                .into_iter()
+                .map(|slot| (self.score(now, slot, &wanted) / (1.0 + times(slot)), slot))
+                .collect();
+            scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+            scored.truncate(count);
+            let mut pool: Vec<Slot> = scored.into_iter().map(|(_, slot)| slot).collect();
             self.explore(now, &mut pool, &excluded);
             if let Some(best) = pool.first() {
-                *first.entry(*best).or_default() += 1;
-                if let Some(relay) = self.relays.get_mut(best) {
-                    relay.promised += 1.0;
+                first.push(*best);
+                if let Some(node) = self.nodes.get_mut(*best) {
+                    node.promised = node.promised.saturating_add(1);
                 }
             }
             all.push(
                 pool.iter()
-                    .filter_map(|id| self.named(*id, serves))
+                    .filter_map(|slot| self.named(*slot, wanted.what))
                     .collect(),
             );
         }
         all
+    }
+
+    /// Milliseconds since the first heartbeat, modulo 2³².
+    fn clock_ms(&self, now: Instant) -> u32 {
+        let passed = self.began.map(|began| now.saturating_duration_since(began));
+        let passed = passed.unwrap_or_default().as_millis() & 0xffff_ffff;
+        u32::try_from(passed).unwrap_or_default()
     }
 
     fn read(&self, wall_s: u32, datagram: &[u8]) -> Option<Heartbeat> {
@@ -431,108 +397,110 @@ impl Scheduler {
         let heartbeat = Heartbeat::read(datagram, &key).ok()?;
         let fresh = heartbeat.wall_s.abs_diff(wall_s) <= CLOCK_S;
         let stamp = (heartbeat.wall_s, heartbeat.seq);
-        let new = self.relays.get(&id).is_none_or(|known| known.stamp < stamp);
+        let known = self.nodes.find(id).and_then(|slot| self.nodes.get(slot));
+        let new = known.is_none_or(|known| known.stamp < stamp);
         (fresh && new && !self.revoked.contains(&id)).then_some(heartbeat)
     }
 
     fn update(&mut self, now: Instant, heartbeat: &Heartbeat) {
-        let id = heartbeat.relay;
-        self.delist(id);
-        let watch = &mut self.watch;
-        let relay = self.relays.entry(id).or_insert_with(|| {
-            watch.push(Reverse((now + LIFETIME, id)));
-            Relay {
-                address: heartbeat.address,
-                region: 0,
-                heard: now,
-                stamp: (0, 0),
-                load: 0.0,
-                sessions: 0,
-                used_kbps: 0,
-                capacity_kbps: 0,
-                expansion: 0,
-                session: 0.0,
-                promised: 0.0,
-                leaving: false,
-                served: Vec::new(),
-                failures: 0.0,
-                failed_at: None,
-                reporters: Vec::new(),
-                blocks: 0,
-                blocked_until: None,
-            }
+        self.began.get_or_insert(now);
+        self.latest = Some(now);
+        let now_ms = self.clock_ms(now);
+        let found = self.nodes.find(heartbeat.relay);
+        let slot = found.unwrap_or_else(|| {
+            let node = Node::new(heartbeat.relay, heartbeat.address);
+            self.nodes.insert(node)
         });
-        relay.address = heartbeat.address;
-        relay.region = heartbeat.region;
-        relay.heard = now;
-        relay.stamp = (heartbeat.wall_s, heartbeat.seq);
-        relay.load = heartbeat.load();
-        relay.sessions = heartbeat.sessions;
-        relay.used_kbps = heartbeat.used_kbps;
-        relay.capacity_kbps = heartbeat.capacity_kbps;
-        relay.expansion = heartbeat.expansion;
-        relay.session = 1.0 / f32::from(heartbeat.max_sessions.max(1));
-        relay.promised = 0.0;
-        relay.leaving = heartbeat.leaving;
-        // One that names fewer than it could has named all.
-        let in_turns = heartbeat.served.len() >= MAX_SERVED;
-        let named = |what: (u32, u8)| {
-            heartbeat
-                .served
-                .iter()
-                .any(|s| (s.stream, s.substream) == what)
+        self.nodes.touch(slot);
+        let Some(node) = self.nodes.get(slot) else {
+            return;
         };
-        relay.served.retain(|(at, what)| {
-            in_turns && now.saturating_duration_since(*at) < TURNS && !named(*what)
-        });
-        for served in &heartbeat.served {
-            let what = (served.stream, served.substream);
-            if !relay.serves(what) {
-                relay.served.push((now, what));
-            }
+        let served = named_now(node, now_ms, heartbeat);
+        let moved = node.region != heartbeat.region || node.address() != heartbeat.address;
+        if moved {
+            self.index.delist(slot, &mut self.nodes);
         }
-        let surplus = relay.served.len().saturating_sub(MAX_KNOWN);
-        relay.served.drain(..surplus);
-        if relay.has_room() {
-            for place in relay.places() {
-                self.index.insert(place, id);
+        let Some(node) = self.nodes.get_mut(slot) else {
+            return;
+        };
+        node.set_address(heartbeat.address);
+        node.region = heartbeat.region;
+        node.heard_ms = now_ms;
+        node.stamp = (heartbeat.wall_s, heartbeat.seq);
+        node.load = heartbeat.load();
+        node.sessions = heartbeat.sessions;
+        node.used_kbps = heartbeat.used_kbps;
+        node.capacity_kbps = heartbeat.capacity_kbps;
+        node.expansion = heartbeat.expansion;
+        node.max_sessions = heartbeat.max_sessions.max(1);
+        node.promised = 0;
+        node.leaving = heartbeat.leaving;
+        let before = match node.served.len() == served.len() {
+            // Most say what they have said before: no memory is asked for.
+            true => {
+                let before: Vec<Known> = node.served.to_vec();
+                node.served.copy_from_slice(&served);
+                before
             }
+            false => std::mem::replace(&mut node.served, served.into()).into(),
+        };
+        let (listed, room) = (node.listed, node.has_room());
+        match (listed, room) {
+            (false, true) => self.index.list(slot, &mut self.nodes),
+            (true, true) => self.serves_now(slot, &before),
+            (true, false) => {
+                self.serves_now(slot, &before);
+                self.index.delist(slot, &mut self.nodes);
+            }
+            (false, false) => {}
         }
     }
 
-    fn delist(&mut self, id: u64) {
-        if let Some(relay) = self.relays.get(&id) {
-            for place in relay.places() {
-                self.index.remove(place, id);
-            }
+    /// The sets of a listed relay follow what it serves.
+    fn serves_now(&mut self, slot: Slot, before: &[Known]) {
+        let Some(node) = self.nodes.get(slot) else {
+            return;
+        };
+        let had = |what| before.iter().any(|known| known.what() == what);
+        let gone = before.iter().map(Known::what);
+        let gone: Vec<(u32, u8)> = gone.filter(|what| !node.serves(*what)).collect();
+        let new = node.served.iter().map(Known::what);
+        let new: Vec<(u32, u8)> = new.filter(|what| !had(*what)).collect();
+        for what in gone {
+            self.index.serve_not(slot, what, &self.nodes);
         }
-    }
-
-    fn is_usable(&self, now: Instant, id: u64) -> bool {
-        self.relays.get(&id).is_some_and(|relay| {
-            relay.has_room() && relay.blocked_until.is_none_or(|until| until <= now)
-        })
+        for what in new {
+            self.index.serve(slot, what, &self.nodes);
+        }
     }
 
     /// Relays to choose from: those of the narrowest sets that together have enough.
     fn pool(
         &mut self,
         now: Instant,
-        serves: (u32, u8),
-        request: &Request<'_>,
-        excluded: &HashSet<u64>,
-    ) -> Vec<u64> {
-        let enough = (2 * request.count.min(MAX_COUNT)).clamp(4, POOL);
+        wanted: &Wanted,
+        count: usize,
+        excluded: &[Slot],
+    ) -> Vec<Slot> {
+        let enough = (2 * count).clamp(4, POOL);
         let mut pool = Vec::with_capacity(POOL);
-        for place in Place::levels(serves, network_of(request.address), request.region) {
+        for level in Level::ALL {
+            let Self {
+                index,
+                nodes,
+                random,
+                found,
+                ..
+            } = self;
+            let members = index.members(level, wanted, nodes, found);
             // Many draws may be in vain, when most are excluded or in the pool.
-            let tries = (4 * self.index.members(&place).len()).min(2 * POOL);
+            let tries = (4 * members.len()).min(2 * POOL);
             for _ in 0..tries {
                 if pool.len() >= enough {
                     return pool;
                 }
-                match self.draw(now, &place, excluded, &pool) {
-                    Draw::Found(id) => pool.push(id),
+                match draw(now, random, nodes, members, (excluded, &pool)) {
+                    Draw::Found(slot) => pool.push(slot),
                     Draw::InVain => {}
                     Draw::Empty => break,
                 }
@@ -541,107 +509,154 @@ impl Scheduler {
         pool
     }
 
-    /// Draws two relays of a set, and takes the one that is less loaded.
-    fn draw(&mut self, now: Instant, place: &Place, excluded: &HashSet<u64>, pool: &[u64]) -> Draw {
-        let members = self.index.members(place);
-        if members.is_empty() {
-            return Draw::Empty;
-        }
-        let mut drawn = [None, None];
-        for one in &mut drawn {
-            let at = self.random.random_range(0..members.len());
-            *one = members.get(at).copied();
-        }
-        let good =
-            |id: &u64| !excluded.contains(id) && !pool.contains(id) && self.is_usable(now, *id);
-        let load = |id: &u64| self.relays.get(id).map_or(1.0, Relay::load);
-        let best = drawn.into_iter().flatten().filter(good);
-        match best.min_by(|a, b| load(a).total_cmp(&load(b))) {
-            Some(id) => Draw::Found(id),
-            None => Draw::InVain,
-        }
-    }
-
     /// Gives places but the first to relays at random now and then.
-    fn explore(&mut self, now: Instant, pool: &mut [u64], excluded: &HashSet<u64>) {
+    fn explore(&mut self, now: Instant, pool: &mut [Slot], excluded: &[Slot]) {
+        let wanted = Wanted {
+            what: (0, 0),
+            network: 0,
+            region: 0,
+        };
         for at in 1..pool.len() {
             if !self.random.random_bool(self.config.explore) {
                 continue;
             }
-            if let Draw::Found(id) = self.draw(now, &Place::default(), excluded, pool)
+            let Self {
+                index,
+                nodes,
+                random,
+                found,
+                ..
+            } = self;
+            let members = index.members(Level::Any, &wanted, nodes, found);
+            if let Draw::Found(slot) = draw(now, random, nodes, members, (excluded, pool))
                 && let Some(place) = pool.get_mut(at)
             {
-                *place = id;
+                *place = slot;
             }
         }
     }
 
     /// What a relay is worth to a player, for its price.
-    fn score(&self, now: Instant, id: u64, serves: (u32, u8), request: &Request<'_>) -> f32 {
-        let Some(relay) = self.relays.get(&id) else {
+    fn score(&self, now: Instant, slot: Slot, wanted: &Wanted) -> f32 {
+        let Some(node) = self.nodes.get(slot) else {
             return 0.0;
         };
         let weights = &self.config.weights;
         let when = |is: bool, weight: f32| if is { weight } else { 0.0 };
-        let near = network_of(relay.address.ip()) == network_of(request.address);
-        let around = request.region != 0 && relay.region == request.region;
+        let near = network_of(node.ip()) == wanted.network;
+        let around = wanted.region != 0 && node.region == wanted.region;
         // As if nine had been served before.
-        let success = 9.0 / (9.0 + relay.failures(now));
+        let success = 9.0 / (9.0 + node.failures(now, FORGIVEN));
         let worth = when(near, weights.network)
             + when(around, weights.region)
             + weights.success * success
-            + weights.room * (1.0 - relay.load());
-        worth / (weights.price + when(!relay.serves(serves), weights.price_of_origin))
+            + weights.room * (1.0 - node.load());
+        worth / (weights.price + when(!node.serves(wanted.what), weights.price_of_origin))
     }
 
-    fn named(&self, id: u64, serves: (u32, u8)) -> Option<Recommended> {
-        let relay = self.relays.get(&id)?;
+    fn named(&self, slot: Slot, what: (u32, u8)) -> Option<Recommended> {
+        let node = self.nodes.get(slot)?;
         Some(Recommended {
-            relay: id,
-            address: relay.address,
-            serves: relay.serves(serves),
+            relay: node.id,
+            address: node.address(),
+            serves: node.serves(what),
         })
     }
 
     /// A player could not use a relay.
     fn failed(&mut self, now: Instant, id: u64, reporter: u64) {
-        let Some(relay) = self.relays.get_mut(&id) else {
+        let found = self.nodes.find(id);
+        let Some(node) = found.and_then(|slot| self.nodes.get_mut(slot)) else {
             return;
         };
         self.counters.reported += 1;
-        relay.reporters.retain(|(at, other)| {
+        let failures = node.failures(now, FORGIVEN);
+        let trouble = node.trouble.get_or_insert_with(Box::<Trouble>::default);
+        trouble.reporters.retain(|(at, other)| {
             now.saturating_duration_since(*at) < REPORTS && *other != reporter
         });
-        relay.reporters.push((now, reporter));
-        relay.failures = relay.failures(now) + 1.0;
-        relay.failed_at = Some(now);
-        if relay.reporters.len() >= REPORTERS {
-            relay.blocked_until = Some(now + BLOCKED * 2_u32.pow(relay.blocks.min(6)));
-            relay.blocks += 1;
-            relay.reporters.clear();
+        trouble.reporters.push((now, reporter));
+        trouble.failures = failures + 1.0;
+        trouble.failed_at = Some(now);
+        if trouble.reporters.len() >= REPORTERS {
+            trouble.blocked_until = Some(now + BLOCKED * 2_u32.pow(trouble.blocks.min(6)));
+            trouble.blocks += 1;
+            trouble.reporters.clear();
             self.counters.blocked += 1;
         }
     }
 }
 
+/// For how long nothing has been heard of a relay.
+fn silent(node: &Node, now_ms: u32) -> Duration {
+    Duration::from_millis(u64::from(now_ms.wrapping_sub(node.heard_ms)))
+}
+
+/// What a relay serves by what it says now, and said before if it names its substreams in turns.
+fn named_now(node: &Node, now_ms: u32, heartbeat: &Heartbeat) -> Vec<Known> {
+    // One that names fewer than it could has named all.
+    let in_turns = heartbeat.served.len() >= MAX_SERVED;
+    let named = |known: &Known| {
+        let mut served = heartbeat.served.iter();
+        served.any(|s| (s.stream, s.substream) == known.what())
+    };
+    let before = node.served.iter().filter(|known| {
+        let age = now_ms.wrapping_sub(known.named_ms);
+        in_turns && Duration::from_millis(age.into()) < TURNS && !named(known)
+    });
+    let mut all: Vec<Known> = before.copied().collect();
+    for served in &heartbeat.served {
+        let what = (served.stream, served.substream);
+        if !all.iter().any(|known| known.what() == what) {
+            all.push(Known {
+                named_ms: now_ms,
+                stream: served.stream,
+                substream: served.substream,
+            });
+        }
+    }
+    let surplus = all.len().saturating_sub(MAX_KNOWN);
+    all.drain(..surplus);
+    all
+}
+
+/// Draws two relays of a set, and takes the one that is less loaded; none of those that are excluded or in the pool.
+fn draw(
+    now: Instant,
+    random: &mut StdRng,
+    nodes: &Nodes,
+    members: &[Slot],
+    (excluded, pool): (&[Slot], &[Slot]),
+) -> Draw {
+    if members.is_empty() {
+        return Draw::Empty;
+    }
+    let mut best: Option<(f32, Slot)> = None;
+    for _ in 0..2 {
+        let at = random.random_range(0..members.len());
+        let Some(slot) = members.get(at).copied() else {
+            continue;
+        };
+        if excluded.contains(&slot) || pool.contains(&slot) {
+            continue;
+        }
+        let node = nodes.get(slot);
+        let Some(node) = node.filter(|node| node.has_room() && !node.is_blocked(now)) else {
+            continue;
+        };
+        if best.is_none_or(|(least, _)| node.load() < least) {
+            best = Some((node.load(), slot));
+        }
+    }
+    best.map_or(Draw::InVain, |(_, slot)| Draw::Found(slot))
+}
+
 enum Draw {
-    Found(u64),
+    Found(Slot),
     /// What was drawn is not to be had.
     InVain,
     /// There is nothing to draw from.
     Empty,
-}
-
-/// The network that an address is in: its first 16 bits, or 32 of IPv6. A stand-in for the prefix that is announced by
-/// BGP, which a scheduler would need a table for.
-fn network_of(address: IpAddr) -> u64 {
-    match address {
-        IpAddr::V4(ip) => u64::from(ip.to_bits() >> 16),
-        IpAddr::V6(ip) => {
-            let high = u64::try_from(ip.to_bits() >> 96).unwrap_or_default();
-            high | (1 << 32)
-        }
-    }
 }
 
 #[cfg(test)]

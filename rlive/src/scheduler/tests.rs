@@ -308,7 +308,16 @@ fn substreams_named_in_turns_are_all_known() {
     bench.hear(&named(served(0, 14)));
     bench.wait(5);
     bench.hear(&named(served(14, 14)));
-    let known = |bench: &Bench| bench.scheduler.relays[&1].served.len();
+    let known = |bench: &Bench| {
+        bench
+            .scheduler
+            .nodes
+            .iter()
+            .next()
+            .expect("one")
+            .served
+            .len()
+    };
     assert_eq!(known(&bench), 28);
     bench.wait(5);
     bench.hear(&named(served(3, 2)));
@@ -382,13 +391,14 @@ proptest! {
                 ids.dedup();
                 prop_assert_eq!(ids.len(), relays.len());
                 for id in relays {
-                    let known = &bench.scheduler.relays[&id];
+                    let slot = bench.scheduler.nodes.find(id).expect("known");
+                    let known = bench.scheduler.nodes.get(slot).expect("known");
                     prop_assert!(id != failed[0] && !known.leaving && known.load < 1.0);
-                    prop_assert!(bench.now < known.heard + LIFETIME);
+                    prop_assert!(silent(known, bench.scheduler.clock_ms(bench.now)) < LIFETIME);
                 }
             }
-            let listed = bench.scheduler.index.members(&Place::default()).len();
-            let room = bench.scheduler.relays.values().filter(|r| !r.leaving && r.load < 1.0).count();
+            let listed = bench.scheduler.nodes.iter().filter(|n| n.listed).count();
+            let room = bench.scheduler.nodes.iter().filter(|n| !n.leaving && n.load < 1.0).count();
             prop_assert_eq!(listed, room);
         }
     }
