@@ -20,6 +20,7 @@ mod node;
 mod passthrough;
 mod report;
 mod rtmp;
+mod scheduling;
 mod sfu;
 mod source;
 mod stats;
@@ -81,6 +82,12 @@ struct Args {
 }
 
 impl Args {
+    /// Whether all that is to be measured is in this program.
+    fn needs_no_binary(&self) -> bool {
+        let inside = |part: &Part| matches!(part, Part::Rlive | Part::Scheduler);
+        !self.only.is_empty() && self.only.iter().all(inside)
+    }
+
     /// Where clips are kept.
     fn clips(&self) -> PathBuf {
         self.json.with_file_name("clips")
@@ -114,6 +121,8 @@ enum Part {
     Sfu,
     /// Delivery over relays, simulated. Needs no binary.
     Rlive,
+    /// The scheduler of relays with a million of them. Needs no binary.
+    Scheduler,
 }
 
 fn parse_percent(text: &str) -> Result<f64, String> {
@@ -138,7 +147,7 @@ async fn main() -> anyhow::Result<()> {
         return switch::rtmp_host(url, video_kbps).await;
     }
     anyhow::ensure!(
-        args.only == [Part::Rlive] || args.anchornet.is_file(),
+        args.needs_no_binary() || args.anchornet.is_file(),
         "there is no {}: cargo build --release -p server",
         args.anchornet.display()
     );
@@ -186,6 +195,10 @@ async fn main() -> anyhow::Result<()> {
             print("delivery over relays: each assumed number varied");
             rows.extend(delivery::sensitivity(args.seeds.unwrap_or(10)));
         }
+    }
+    if wants(Part::Scheduler) {
+        print("the scheduler of relays");
+        rows.extend(scheduling::rows(args.quick).await?);
     }
     report::write(&rows, &args.json)?;
     print(&format!(
