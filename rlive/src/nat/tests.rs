@@ -74,7 +74,9 @@ fn other(servers: &Servers, asked: SocketAddr, how: How) -> SocketAddr {
 fn behind(gate: &Gate, port: u16) -> SocketAddr {
     let host = match gate.nat.mapping {
         Mapping::None => gate.public,
-        _ => Ipv4Addr::new(10, 0, 0, 2),
+        Mapping::Independent | Mapping::Address { .. } | Mapping::AddressAndPort { .. } => {
+            Ipv4Addr::new(10, 0, 0, 2)
+        }
     };
     SocketAddr::from((host, port))
 }
@@ -217,7 +219,7 @@ fn who_can_meet_does() {
             let classic = |nat: Nat| Nat {
                 mapping: match nat.mapping {
                     Mapping::Address { .. } | Mapping::AddressAndPort { .. } => RANDOM,
-                    mapping => mapping,
+                    mapping @ (Mapping::None | Mapping::Independent) => mapping,
                 },
                 ..nat
             };
