@@ -29,6 +29,8 @@ pub(super) struct Run {
     pub(super) bytes: BytesMut,
     count: usize,
     is_complete: bool,
+    /// They were copied together, into a buffer of the batch's own.
+    is_copied: bool,
 }
 
 impl Run {
@@ -64,14 +66,17 @@ impl Batch {
                 && run.bytes.len() + datagram.len() <= MAX_RUN_BYTES
         };
         if let Some(run) = run.filter(fits) {
-            if run.count == 1 {
+            let follows = run.bytes.as_ptr_range().end == datagram.as_ptr();
+            if run.count == 1 && !follows {
                 // The first one keeps its own buffer while it is alone.
                 let mut joined = self.spares.pop().unwrap_or_default();
                 joined.extend_from_slice(&run.bytes);
                 run.bytes = joined;
+                run.is_copied = true;
             }
             run.is_complete = datagram.len() < run.segment;
-            run.bytes.extend_from_slice(&datagram);
+            // Without copying where it follows in the same buffer, as media does.
+            run.bytes.unsplit(datagram);
             run.count += 1;
             return;
         }
@@ -82,6 +87,7 @@ impl Batch {
             bytes: datagram,
             count: 1,
             is_complete: false,
+            is_copied: false,
         });
     }
 
@@ -90,7 +96,7 @@ impl Batch {
         self.newest.clear();
         for run in self.runs.drain(..) {
             send(&run);
-            if run.is_joined() && self.spares.len() < MAX_SPARES {
+            if run.is_copied && self.spares.len() < MAX_SPARES {
                 let mut spare = run.bytes;
                 spare.clear();
                 self.spares.push(spare);

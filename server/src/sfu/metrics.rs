@@ -137,16 +137,25 @@ pub(super) fn closed(reason: CloseReason) {
     counter!("anchornet_sfu_closed_total", "reason" => reason).increment(1);
 }
 
-pub(super) fn sessions(all: usize, half_open: usize, subscribers: usize) {
-    let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-    gauge!("anchornet_sfu_sessions").set(number(all));
-    gauge!("anchornet_sfu_half_open_sessions").set(number(half_open));
-    gauge!("anchornet_sfu_subscribers").set(number(subscribers));
+/// What a media thread has now; the gauges are of all threads together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Present {
+    pub(super) sessions: usize,
+    pub(super) half_open: usize,
+    pub(super) subscribers: usize,
+    pub(super) viewers: usize,
 }
 
-pub(super) fn viewers(count: usize) {
-    let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-    gauge!("anchornet_sfu_program_viewers").set(count);
+/// Publishes what has changed since a thread had `before`.
+pub(super) fn present(before: Present, now: Present) {
+    let change = |before: usize, now: usize| {
+        let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        number(now) - number(before)
+    };
+    gauge!("anchornet_sfu_sessions").increment(change(before.sessions, now.sessions));
+    gauge!("anchornet_sfu_half_open_sessions").increment(change(before.half_open, now.half_open));
+    gauge!("anchornet_sfu_subscribers").increment(change(before.subscribers, now.subscribers));
+    gauge!("anchornet_sfu_program_viewers").increment(change(before.viewers, now.viewers));
 }
 
 pub(super) fn program_drop() {
@@ -158,8 +167,9 @@ pub(super) fn send_drops(count: u64) {
 }
 
 pub(super) fn tcp(figures: super::tcp::Figures) {
+    let change = figures.connections.cast_signed() - figures.before.cast_signed();
     #[expect(clippy::cast_precision_loss, reason = "bounded by configuration")]
-    gauge!("anchornet_sfu_tcp_connections").set(figures.connections as f64);
+    gauge!("anchornet_sfu_tcp_connections").increment(change as f64);
     counter!("anchornet_sfu_tcp_drops_total").increment(figures.dropped);
     counter!("anchornet_sfu_tcp_refused_total").increment(figures.refused);
 }

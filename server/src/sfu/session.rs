@@ -25,6 +25,9 @@ use super::types::{CloseReason, PatchError, SessionId, SessionStats};
 /// A longer silence is not waited for, whatever is configured.
 const MAX_PATIENCE: Duration = Duration::from_secs(86_400);
 
+/// Room for more outputs is given back when there are none.
+const MAX_IDLE: usize = 64;
+
 /// What a session gives.
 #[derive(Debug)]
 pub(crate) enum Output {
@@ -78,6 +81,8 @@ pub(crate) struct Session {
     /// Counts ICE sessions; the entity tag is made of it.
     generation: u32,
     outputs: VecDeque<Output>,
+    /// Where media is written; the media thread's while it forwards.
+    arena: BytesMut,
     ssrcs: Vec<u32>,
     connected: bool,
     closed: bool,
@@ -146,6 +151,7 @@ impl Session {
             restarted: None,
             generation: 0,
             outputs: VecDeque::new(),
+            arena: BytesMut::new(),
             ssrcs: Vec::new(),
             connected: false,
             closed: false,
@@ -252,12 +258,25 @@ impl Session {
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        self.engine.handle_timeout(now);
-        match &mut self.flow {
-            Flow::In(ingest) => ingest.handle_timeout(now),
-            Flow::Out(egress) => egress.handle_timeout(now),
+        // Of a subscriber, whose deadlines are nearly all of its media, the engine is asked when it has something to do.
+        let is_due = matches!(self.flow, Flow::In(_))
+            || self.engine.poll_timeout().is_some_and(|at| at <= now);
+        if is_due {
+            self.engine.handle_timeout(now);
         }
-        self.advance(now);
+        match &mut self.flow {
+            Flow::In(ingest) => {
+                ingest.handle_timeout(now);
+                self.advance(now);
+            }
+            Flow::Out(egress) => {
+                egress.handle_timeout(now);
+                match is_due {
+                    true => self.advance(now),
+                    false => self.collect(now),
+                }
+            }
+        }
         if now >= self.gives_up_at() {
             self.finish(if self.connected {
                 CloseReason::Timeout
@@ -281,7 +300,12 @@ impl Session {
 
     /// What to do next.
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let next = self.outputs.pop_front();
+        // Room for a burst is not kept for the life of a session: there are many.
+        if next.is_none() && self.outputs.capacity() > MAX_IDLE {
+            self.outputs = VecDeque::new();
+        }
+        next
     }
 
     /// Somebody downstream needs a keyframe: of a layer, or of the one that the program is made of.
@@ -313,22 +337,24 @@ impl Session {
         }
     }
 
-    /// Whether a subscriber wants this packet of the session `from`: another layer may be better for it.
-    pub(crate) fn wants(&mut self, now: Instant, from: SessionId, packet: &Relayed) -> bool {
-        match &mut self.flow {
-            Flow::Out(egress) => self.connected && egress.note(now, from, packet),
-            Flow::In(_) => false,
+    /// Sends those packets of the session `from` that it wants to a subscriber, written in `arena` one after the other;
+    /// nothing before it is connected. The engine is not asked: this is the way of nearly every packet.
+    pub(crate) fn forward(
+        &mut self,
+        now: Instant,
+        from: SessionId,
+        packets: &[Relayed],
+        arena: &mut BytesMut,
+    ) {
+        if !self.connected {
+            return;
         }
-    }
-
-    /// Sends a packet of the session `from` that it wants to a subscriber; nothing before it is connected.
-    pub(crate) fn forward(&mut self, now: Instant, from: SessionId, packet: Relayed) {
-        if let Flow::Out(egress) = &mut self.flow
-            && self.connected
-        {
-            egress.handle_packet(now, from, packet);
-            self.advance(now);
+        if let Flow::Out(egress) = &mut self.flow {
+            egress.handle_packets(now, from, packets);
         }
+        std::mem::swap(&mut self.arena, arena);
+        self.collect(now);
+        std::mem::swap(&mut self.arena, arena);
     }
 
     /// It receives.
@@ -431,19 +457,41 @@ impl Session {
                     }
                 }
             }
-            Flow::Out(egress) => {
-                while let Some(output) = egress.poll_output() {
-                    match output {
-                        egress::Output::Send(packet) => self.engine.send_media(now, packet),
-                        egress::Output::Report(report) => self.engine.send_report(now, report),
-                        egress::Output::WantKeyframe(layer) => {
-                            self.outputs.push_back(Output::WantKeyframe(layer));
-                        }
+            Flow::Out(_) => self.collect(now),
+        }
+        self.flush();
+    }
+
+    /// Sends what a subscriber's media gives.
+    fn collect(&mut self, now: Instant) {
+        let Flow::Out(egress) = &mut self.flow else {
+            return;
+        };
+        let to = self.path.return_address();
+        let mut is_for_engine = false;
+        while let Some(output) = egress.poll_output() {
+            match output {
+                egress::Output::Send(packet) => {
+                    let sealed = self.engine.seal(&packet, &mut self.arena);
+                    if let Some((to, datagram)) = to.zip(sealed) {
+                        self.outputs.push_back(Output::Transmit(to, datagram));
+                    } else {
+                        self.engine.send_media(now, packet);
+                        is_for_engine = true;
                     }
+                }
+                egress::Output::Report(report) => {
+                    self.engine.send_report(now, report);
+                    is_for_engine = true;
+                }
+                egress::Output::WantKeyframe(layer) => {
+                    self.outputs.push_back(Output::WantKeyframe(layer));
                 }
             }
         }
-        self.flush();
+        if is_for_engine {
+            self.flush();
+        }
     }
 
     fn handle_event(&mut self, now: Instant, event: Event) {

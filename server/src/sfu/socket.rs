@@ -224,15 +224,7 @@ pub(super) async fn run(
                     let _ = reply.send(());
                     return Ok(());
                 }
-                Some(Command::Program { id, packets }) => {
-                    for packet in packets {
-                        table.relay(now(), id, packet);
-                        // One packet goes out to many.
-                        if table.is_backlogged() {
-                            wire.send(&mut table);
-                        }
-                    }
-                }
+                Some(Command::Program { id, packets }) => table.relay(now(), id, packets),
                 Some(command) => handle(&mut table, command),
                 None => {
                     table.close_all(now(), CloseReason::Shutdown);
@@ -406,6 +398,14 @@ impl Wire {
     /// Sends what waits, what goes to one peer in as few calls as the kernel allows; what does not fit is dropped, as a
     /// network would.
     fn send(&mut self, table: &mut Table) {
+        self.send_waiting(table);
+        while table.is_unsettled() {
+            table.settle(now());
+            self.send_waiting(table);
+        }
+    }
+
+    fn send_waiting(&mut self, table: &mut Table) {
         let max_segments = self.state.max_gso_segments();
         while let Some((to, datagram)) = table.poll_transmit() {
             if is_tcp(to) {

@@ -7,6 +7,8 @@
 //! - A panic inside the engine ends the session it happened in and nothing else.
 
 mod feeds;
+mod forward;
+mod gops;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
@@ -19,11 +21,13 @@ use bytes::BytesMut;
 use tokio::sync::watch;
 
 use self::feeds::Feeds;
+use self::forward::Fanout;
+use self::gops::Gop;
 
 use super::config::Config;
 use super::delivery::Delivery;
 use super::demux::{Datagram, Routes, binding_response, classify};
-use super::metrics;
+use super::metrics::{self, Present};
 use super::packet::Relayed;
 use super::program::{Demand, ProgramLink};
 use super::sdp::Credentials;
@@ -38,8 +42,12 @@ use super::types::{
 const TICK: Duration = Duration::from_millis(2);
 /// Later than any deadline of a session.
 const FAR: Duration = Duration::from_secs(2 * 86_400);
-/// Most datagrams that wait to be sent; the oldest are dropped, as a router would.
+/// Most datagrams that wait to be sent; the oldest are dropped, as a router would. Forwarding stops long before.
 const MAX_TRANSMITS: usize = 4_096;
+/// With so many datagrams waiting, the next subscriber is served when they have been sent.
+const MANY_TRANSMITS: usize = MAX_TRANSMITS / 4;
+/// Room for what is written before it is sent.
+const ARENA: usize = 64 * 1_024;
 /// One in so many sessions is for broadcasters and those who watch them, not for viewers of programs.
 const BROADCASTERS_SHARE: usize = 4;
 /// Datagrams with media that may wait for [`Table::settle`].
@@ -87,9 +95,19 @@ pub(super) struct Table {
     programs: HashMap<SessionId, Arc<watch::Sender<Demand>>>,
     /// Feeds that cannot be watched, and why.
     refusals: HashMap<SessionId, &'static str>,
-    /// Packets on their way from publishers to subscribers; empty when a call returns.
+    /// Packets on their way from publishers to subscribers. What is not served when [`Self::settle`] returns, because much
+    /// waits to be sent, is served by the next call.
     relays: VecDeque<(SessionId, Relayed)>,
-    /// Subscribers who need a keyframe, and of which layer; empty when a call returns.
+    /// They wait for the rest of their picture, until then.
+    held: Option<Instant>,
+    fanout: Fanout,
+    /// Of sources that feed somebody.
+    gops: HashMap<SessionId, Gop>,
+    /// Subscribers who have just connected; empty when nothing is left over.
+    newcomers: Vec<SessionId>,
+    /// Where media is written.
+    arena: BytesMut,
+    /// Subscribers who need a keyframe, and of which layer.
     wishes: Vec<(SessionId, Option<u8>)>,
     /// A session has gone, so others may have nobody to wait for; false when a call returns.
     has_gone: bool,
@@ -101,6 +119,8 @@ pub(super) struct Table {
     unsettled: usize,
     next_number: u64,
     unroutable: u64,
+    /// As published.
+    present: Present,
 }
 
 impl Table {
@@ -118,6 +138,11 @@ impl Table {
             programs: HashMap::new(),
             refusals: HashMap::new(),
             relays: VecDeque::new(),
+            held: None,
+            fanout: Fanout::new(),
+            gops: HashMap::new(),
+            newcomers: Vec::new(),
+            arena: BytesMut::with_capacity(ARENA),
             wishes: Vec::new(),
             has_gone: false,
             deadlines: BinaryHeap::new(),
@@ -126,6 +151,7 @@ impl Table {
             unsettled: 0,
             next_number: 0,
             unroutable: 0,
+            present: Present::default(),
         }
     }
 
@@ -169,6 +195,7 @@ impl Table {
         self.feeds.add_subscriber(key.clone(), id);
         self.update_relaying(id);
         self.count_viewers(now, &key);
+        self.expect(id);
         // Somebody may have made room for it.
         self.settle(now);
         Ok(())
@@ -209,20 +236,16 @@ impl Table {
         }
         self.feeds.add_subscriber(link.key.clone(), id);
         self.count_viewers(now, &link.key);
+        self.expect(id);
         // Somebody may have made room for it.
         self.settle(now);
         Ok(())
     }
 
-    /// Takes a packet of the program `from` to its viewers.
-    pub(super) fn relay(&mut self, now: Instant, from: SessionId, packet: Relayed) {
-        self.relays.push_back((from, packet));
-        self.settle(now);
-    }
-
     /// A program has ended, and its viewers with it.
     pub(super) fn end_program(&mut self, now: Instant, id: SessionId) {
         if self.programs.remove(&id).is_some() {
+            self.gops.remove(&id);
             self.feeds.remove(now, id, None);
             self.has_gone = true;
             self.settle(now);
@@ -241,6 +264,7 @@ impl Table {
     /// Such a publisher is gone.
     pub(super) fn end_feed(&mut self, now: Instant, id: SessionId, returns: bool) {
         self.programs.remove(&id);
+        self.gops.remove(&id);
         self.refusals.remove(&id);
         let siblings = self.feeds.publishers(id);
         let key = self.feeds.key(id).cloned();
@@ -331,7 +355,8 @@ impl Table {
             && check.ufrag.is_none()
         {
             let response = binding_response(&check.transaction, from);
-            self.transmit(from, BytesMut::from(response.as_slice()));
+            let response = BytesMut::from(response.as_slice());
+            transmit(&mut self.transmits, from, response);
             return;
         }
         let Some(id) = self.routes.find(from, &kind) else {
@@ -401,7 +426,7 @@ impl Table {
     /// When [`Self::handle_timeout`] wants to be called.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let sessions = self.deadlines.peek().map(|Reverse((at, _))| *at);
-        [sessions, self.feeds.poll_timeout()]
+        [sessions, self.feeds.poll_timeout(), self.held]
             .into_iter()
             .flatten()
             .min()
@@ -409,7 +434,7 @@ impl Table {
 
     /// Enough waits to be settled and sent now: one packet may go out to many.
     pub(super) fn is_backlogged(&self) -> bool {
-        self.unsettled >= MAX_UNSETTLED || self.transmits.len() >= MAX_TRANSMITS / 4
+        self.unsettled >= MAX_UNSETTLED || self.transmits.len() >= MANY_TRANSMITS
     }
 
     /// The next datagram to send.
@@ -489,9 +514,13 @@ impl Table {
 
     /// Publishes gauges and counters.
     pub(super) fn publish_metrics(&mut self) {
-        let subscribers = self.feeds.subscribers();
-        metrics::sessions(self.entries.len(), self.half_open.len(), subscribers);
-        metrics::viewers(self.feeds.viewers());
+        let present = Present {
+            sessions: self.entries.len(),
+            half_open: self.half_open.len(),
+            subscribers: self.feeds.subscribers(),
+            viewers: self.feeds.viewers(),
+        };
+        metrics::present(std::mem::replace(&mut self.present, present), present);
         metrics::unroutable(std::mem::take(&mut self.unroutable));
         for entry in self.entries.values_mut() {
             entry.publish_totals();
@@ -547,9 +576,16 @@ impl Table {
     fn carry_out(&mut self, now: Instant, id: SessionId) {
         let mut needs_keyframe = false;
         while let Some(entry) = self.entries.get_mut(&id) {
-            let Some(output) = entry.session.poll_output() else {
-                break;
+            let output = loop {
+                match entry.session.poll_output() {
+                    // The way of nearly every packet.
+                    Some(Output::Transmit(to, datagram)) => {
+                        transmit(&mut self.transmits, to, datagram);
+                    }
+                    other => break other,
+                }
             };
+            let Some(output) = output else { break };
             match output {
                 Output::Connected => {
                     let remote = entry.session.stats(entry.due).remote_address;
@@ -559,6 +595,9 @@ impl Table {
                         delivery.connected();
                     }
                     self.half_open.remove(&entry.number);
+                    if subscriber {
+                        self.newcomers.push(id);
+                    }
                     self.feeds.connect(id);
                     self.update_relaying(id);
                 }
@@ -568,7 +607,7 @@ impl Table {
                 }
                 Output::Relay(packet) => self.relays.push_back((id, packet)),
                 Output::WantKeyframe(layer) => self.wishes.push((id, layer)),
-                Output::Transmit(to, datagram) => self.transmit(to, datagram),
+                Output::Transmit(to, datagram) => transmit(&mut self.transmits, to, datagram),
                 Output::Proven(address) => self.routes.add_address(address, id),
                 Output::Forgotten(address) => self.routes.remove_address(address, id),
                 Output::Ssrc(ssrc) => self.routes.add_ssrc(ssrc, id),
@@ -577,53 +616,6 @@ impl Table {
         }
         if needs_keyframe && let Some(entry) = self.entries.get_mut(&id) {
             entry.session.want_keyframe();
-        }
-    }
-
-    /// Does what the media that came since the last call asks for, and takes packets and requests on to those whom they
-    /// concern, until everything rests.
-    pub(super) fn settle(&mut self, now: Instant) {
-        self.unsettled = 0;
-        for id in std::mem::take(&mut self.touched) {
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.touched = false;
-            }
-            self.drive(now, id, |session| session.settle(now));
-        }
-        loop {
-            while let Some((from, packet)) = self.relays.pop_front() {
-                for subscriber in self.feeds.fed_by(from).to_vec() {
-                    let entry = self.entries.get_mut(&subscriber);
-                    if !entry.is_some_and(|entry| entry.session.wants(now, from, &packet)) {
-                        continue;
-                    }
-                    let packet = packet.clone();
-                    self.drive(now, subscriber, |session| {
-                        session.forward(now, from, packet);
-                    });
-                }
-            }
-            for (subscriber, layer) in std::mem::take(&mut self.wishes) {
-                let Some(source) = self.feeds.source(subscriber) else {
-                    continue;
-                };
-                if let Some(demand) = self.programs.get(&source) {
-                    demand.send_modify(|demand| demand.keyframes += 1);
-                } else {
-                    self.drive(now, source, |session| {
-                        session.request_keyframe(now, layer);
-                    });
-                }
-            }
-            let is_due = self.feeds.poll_timeout().is_some_and(|at| at <= now);
-            if std::mem::take(&mut self.has_gone) || is_due {
-                for orphan in self.feeds.orphans(now) {
-                    self.end(now, orphan, CloseReason::StreamEnded);
-                }
-            }
-            if self.relays.is_empty() && self.wishes.is_empty() && !self.has_gone {
-                return;
-            }
         }
     }
 
@@ -650,6 +642,7 @@ impl Table {
             return;
         };
         self.half_open.remove(&entry.number);
+        self.gops.remove(&id);
         let (ufrags, addresses, ssrcs) = entry.session.routes();
         for ufrag in ufrags {
             self.routes.remove_ufrag(ufrag);
@@ -684,13 +677,14 @@ impl Table {
             delivery.close(reason);
         }
     }
+}
 
-    fn transmit(&mut self, to: SocketAddr, datagram: BytesMut) {
-        if self.transmits.len() >= MAX_TRANSMITS {
-            self.transmits.pop_front();
-        }
-        self.transmits.push_back((to, datagram));
+/// Queues a datagram.
+fn transmit(waiting: &mut VecDeque<(SocketAddr, BytesMut)>, to: SocketAddr, datagram: BytesMut) {
+    if waiting.len() >= MAX_TRANSMITS {
+        waiting.pop_front();
     }
+    waiting.push_back((to, datagram));
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use crate::sfu::types::SessionId;
 
 /// Most packets that wait.
 const MAX_PACKETS: usize = 2_048;
+/// Room for more is given back when nothing waits.
+const MAX_IDLE: usize = 64;
 /// The longest that a picture waits.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 
@@ -45,7 +47,12 @@ impl Backlog {
     }
 
     pub(super) fn pop(&mut self) -> Option<Waiting> {
-        self.waiting.pop_front()
+        let next = self.waiting.pop_front();
+        // Room for a burst is not kept for the life of a session: there are many.
+        if self.waiting.is_empty() && self.waiting.capacity() > MAX_IDLE {
+            self.waiting = VecDeque::new();
+        }
+        next
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -157,7 +157,7 @@ fn begins(payload: &Bytes) -> Begins {
 }
 
 /// Whether a payload is, or goes before, the first slice of a keyframe; supplemental information goes before any picture.
-pub(super) fn may_begin_keyframe(payload: &Bytes) -> bool {
+pub(crate) fn may_begin_keyframe(payload: &Bytes) -> bool {
     nals(payload).any(|nal| match nal_unit_type(&nal) {
         nal_type::SPS => true,
         nal_type::IDR => nal.get(1).is_some_and(|byte| byte & 0x80 != 0),

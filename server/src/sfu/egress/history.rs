@@ -14,8 +14,8 @@ use bytes::Bytes;
 
 /// Most packets kept.
 const CAPACITY: usize = 1_024;
-/// Older packets are of no use to a live decoder.
-const MAX_AGE: Duration = Duration::from_secs(2);
+/// Older packets are of no use to a live decoder: several round trips of a long path have passed.
+const MAX_AGE: Duration = Duration::from_secs(1);
 /// Most repetitions saved up.
 const MAX_CREDIT: u32 = 512;
 /// In round trips.
@@ -29,16 +29,18 @@ const DEFAULT_RTT: Duration = Duration::from_millis(50);
 const RECENT: usize = 64;
 const WORTH: usize = 200;
 
-/// A packet that was sent.
+/// A packet that was sent. There are hundreds for each of hundreds of subscribers, so times are small.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
-    pub(super) sequence: u16,
+    pub(super) payload: Bytes,
     pub(super) timestamp: u32,
+    pub(super) sequence: u16,
     pub(super) payload_type: u8,
     pub(super) marker: bool,
-    pub(super) payload: Bytes,
-    at: Instant,
-    repeated: Option<Instant>,
+    /// Milliseconds since the first packet of the stream, modulo 2^32.
+    at: u32,
+    /// The same, of the last repetition.
+    repeated: Option<u32>,
 }
 
 /// The packets of one stream.
@@ -47,23 +49,25 @@ pub(super) struct History {
     /// In order of sending; sequence numbers increase.
     sent: VecDeque<Sent>,
     credit: u32,
+    began: Option<Instant>,
 }
 
 impl History {
     /// Keeps a packet, the newest of its stream.
     pub(super) fn add(&mut self, now: Instant, packet: &crate::sfu::packet::Outgoing) {
-        let is_old = |sent: &Sent| now.saturating_duration_since(sent.at) > MAX_AGE;
+        let at = self.millis(now);
+        let is_old = |sent: &Sent| age(at, sent.at) > MAX_AGE;
         while self.sent.len() >= CAPACITY || self.sent.front().is_some_and(is_old) {
             self.sent.pop_front();
         }
         self.credit = MAX_CREDIT.min(self.credit + 1);
         self.sent.push_back(Sent {
-            sequence: packet.sequence,
+            payload: packet.payload.clone(),
             timestamp: packet.timestamp,
+            sequence: packet.sequence,
             payload_type: packet.payload_type,
             marker: packet.marker,
-            payload: packet.payload.clone(),
-            at: now,
+            at,
             repeated: None,
         });
     }
@@ -82,23 +86,35 @@ impl History {
         rtt: Option<Duration>,
     ) -> Option<Sent> {
         let newest = self.sent.back()?.sequence;
-        let age = newest.wrapping_sub(sequence);
+        let back = newest.wrapping_sub(sequence);
+        let at = self.millis(now);
         let found = self
             .sent
-            .partition_point(|sent| newest.wrapping_sub(sent.sequence) > age);
+            .partition_point(|sent| newest.wrapping_sub(sent.sequence) > back);
         let sent = self.sent.get_mut(found)?;
         let spacing = rtt.unwrap_or(DEFAULT_RTT);
         let spacing = spacing.mul_f64(PATIENCE).max(MIN_SPACING);
-        let last = sent.repeated.unwrap_or(sent.at);
-        let is_due = sent.repeated.is_none() || now.saturating_duration_since(last) >= spacing;
-        let is_old = now.saturating_duration_since(sent.at) > MAX_AGE;
+        let is_due = sent.repeated.is_none_or(|last| age(at, last) >= spacing);
+        let is_old = age(at, sent.at) > MAX_AGE;
         if sent.sequence != sequence || !is_due || is_old || self.credit == 0 {
             return None;
         }
         self.credit -= 1;
-        sent.repeated = Some(now);
+        sent.repeated = Some(at);
         Some(sent.clone())
     }
+
+    fn millis(&mut self, now: Instant) -> u32 {
+        let began = *self.began.get_or_insert(now);
+        let millis = now.saturating_duration_since(began).as_millis() % (1 << 32);
+        u32::try_from(millis).unwrap_or(0)
+    }
+}
+
+/// How long ago `at` was at `now`; nothing when it is to come.
+fn age(now: u32, at: u32) -> Duration {
+    let millis = now.wrapping_sub(at).cast_signed();
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -207,9 +207,8 @@ impl World {
 
     fn relay(&mut self, relayed: Relayed) {
         let from = SessionId(Uuid::from_u128(1));
-        if self.egress.note(self.now(), from, &relayed) {
-            self.egress.handle_packet(self.now(), from, relayed);
-        }
+        let now = self.now();
+        self.egress.handle_packets(now, from, &[relayed]);
     }
 
     fn picture(&mut self, at: usize, marker: bool, payload: Vec<u8>) {

@@ -37,6 +37,7 @@ use media::{Clock, Rate};
 use self::backlog::{Backlog, Waiting};
 use self::bandwidth::Bandwidth;
 use self::gate::Gate;
+pub(crate) use self::gate::may_begin_keyframe;
 use self::layers::Layers;
 use self::line::{Line, fixed_point};
 use self::pacer::Pacer;
@@ -193,8 +194,8 @@ impl Egress {
         }
     }
 
-    /// Notes a packet of the participant's session `from`; whether [`Self::handle_packet`] wants it.
-    pub(crate) fn note(&mut self, now: Instant, from: SessionId, relayed: &Relayed) -> bool {
+    /// Notes a packet of the participant's session `from`; whether it is to be sent, as far as is known.
+    fn note(&mut self, now: Instant, from: SessionId, relayed: &Relayed) -> bool {
         if relayed.media == Media::Audio || self.video.is_none() {
             return self.audio.is_some() && relayed.media == Media::Audio;
         }
@@ -210,19 +211,30 @@ impl Egress {
         self.layers.wants(relayed)
     }
 
-    /// Takes a packet of the participant's session `from` that [`Self::note`] wants.
-    pub(crate) fn handle_packet(&mut self, now: Instant, from: SessionId, relayed: Relayed) {
-        match relayed.media {
-            Media::Audio => self.handle_sound(now, from, relayed),
-            Media::Video if self.video.is_some() => {
+    /// Takes packets of the participant's session `from`.
+    pub(crate) fn handle_packets(&mut self, now: Instant, from: SessionId, packets: &[Relayed]) {
+        let (mut is_touched, mut has_pictures) = (false, false);
+        for relayed in packets {
+            if !self.note(now, from, relayed) {
+                continue;
+            }
+            is_touched = true;
+            if relayed.media == Media::Audio {
+                self.handle_sound(now, from, relayed.clone());
+            } else {
+                has_pictures = true;
                 let backlog = &mut self.backlog;
                 let push = |relayed| backlog.push(now, from, relayed);
-                self.layers.handle(now, relayed, push);
-                self.work(now);
+                self.layers.handle(now, relayed.clone(), push);
             }
-            Media::Video => {}
         }
-        self.report(now);
+        // Once for all that came together.
+        if has_pictures {
+            self.work(now);
+        }
+        if is_touched {
+            self.report(now);
+        }
     }
 
     fn handle_sound(&mut self, now: Instant, from: SessionId, relayed: Relayed) {
@@ -326,8 +338,8 @@ impl Egress {
         let is_same = line.is_of(from);
         if line.enter(from, &relayed) {
             self.gate.close(None);
-            // Another layer begins with a keyframe in any case.
-            if !is_same {
+            // Another layer begins with a keyframe in any case, and so does what was kept for who comes late.
+            if !is_same && !may_begin_keyframe(&relayed.packet.payload) {
                 self.outputs
                     .push_back(Output::WantKeyframe(Some(relayed.layer)));
             }

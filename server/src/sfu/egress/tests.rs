@@ -88,8 +88,7 @@ impl World {
             captured: None,
             config: None,
         };
-        assert!(self.egress.note(self.now, source.id, &relayed));
-        self.egress.handle_packet(self.now, source.id, relayed);
+        self.egress.handle_packets(self.now, source.id, &[relayed]);
     }
 
     /// One picture; what is sent is taken at once unless the queue is `stuck`.

@@ -5,7 +5,8 @@
 //! - it never parses what a client wrote: its offer is rendered here from the checked one;
 //! - media is taken at the end of its interceptor chain (`tap`), before its track lookup, RTX unwrapping, NACK generator
 //!   and depacketizers, which lose undeclared streams, storm, or panic;
-//! - media to subscribers enters at the other end of that chain (`outlet`), complete with header, beside its senders;
+//! - media to subscribers does not go through it at all: it is encrypted where it is written (`sealer`), with the keys of
+//!   the engine's handshake (`keys`); reports enter at the other end of that chain (`outlet`), beside its senders;
 //! - its own liveness timers are off, since only STUN refreshes them: the session decides when a peer is gone;
 //! - it believes in one remote address for ever (the session translates addresses), and role conflicts, which it
 //!   settles before it authenticates them, are filtered out by `demux`.
@@ -14,10 +15,12 @@
 mod client;
 mod feedback;
 mod flight;
+mod keys;
 mod offer;
 mod outlet;
 #[cfg(test)]
 pub(crate) mod peer;
+mod sealer;
 mod streams;
 pub(crate) mod stun;
 mod tap;
@@ -29,6 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::interceptor::{Registry, Slot};
 use rtc::peer_connection::certificate::{CertificateParams, RTCCertificate};
 use rtc::peer_connection::configuration::RTCConfigurationBuilder;
@@ -44,7 +48,9 @@ use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 use self::flight::Flights;
+use self::keys::Provider;
 use self::outlet::Outlet;
+use self::sealer::Sealer;
 use self::tap::{Shared, Tap};
 use super::ingress_clock::Which;
 use super::packet::{Feedback, Outgoing, Report, RtpPacket};
@@ -58,6 +64,13 @@ const LOCAL_V6: SocketAddr = SocketAddr::new(
 );
 /// Packets replayed within this many sequence numbers are refused; must exceed what the receive buffer repairs.
 const REPLAY_WINDOW: usize = 4_096;
+
+/// How media may be encrypted, the cheapest first; tags of 32 bits are not for the open internet.
+const PROFILES: [SrtpProtectionProfile; 3] = [
+    SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+    SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
+    SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+];
 
 /// What went wrong inside the engine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -154,10 +167,17 @@ pub(crate) struct Engine {
     connection: RTCPeerConnection,
     shared: Arc<Shared>,
     flights: Flights,
+    provider: Arc<Provider>,
+    /// Once connected, of subscribers; none when the keys are not known, and media goes through the engine.
+    sealer: Option<Sealer>,
+    /// What the engine said when it was last asked; none when it has been given something since.
+    deadline: Option<Option<Instant>>,
     /// The latest time that it was told.
     now: Instant,
     connected: bool,
     closed: bool,
+    /// The peer is a subscriber.
+    plays: bool,
 }
 
 impl Engine {
@@ -171,7 +191,11 @@ impl Engine {
         identity: &Identity,
     ) -> Result<(Self, Credentials), EngineError> {
         let shared = Arc::new(Shared::default());
+        let provider = rtc::crypto::default_provider().map_err(failed("no crypto provider"))?;
+        let provider = Arc::new(Provider::new(provider));
         let settings = SettingEngineBuilder::new()
+            .with_crypto_provider(Arc::clone(&provider) as _)
+            .with_srtp_protection_profiles(PROFILES.to_vec())
             .with_lite(true)
             .with_ice_timeouts(
                 Some(Duration::ZERO),
@@ -194,9 +218,13 @@ impl Engine {
             connection,
             shared,
             flights: Flights::default(),
+            provider,
+            sealer: None,
+            deadline: None,
             now,
             connected: false,
             closed: false,
+            plays: offer.direction == Direction::Play,
         };
         let local = engine.negotiate(now, offer)?;
         for address in [LOCAL_V4, LOCAL_V6] {
@@ -214,6 +242,7 @@ impl Engine {
             transport_protocol: TransportProtocol::UDP,
         };
         self.now = now;
+        self.deadline = None;
         if !self.connected {
             self.flights.hear(now, datagram);
         }
@@ -228,12 +257,16 @@ impl Engine {
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
+        self.deadline = None;
         let _ = self.connection.handle_timeout(now);
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
-        let engine = self.connection.poll_timeout();
+        let connection = &mut self.connection;
+        let engine = *self
+            .deadline
+            .get_or_insert_with(|| connection.poll_timeout());
         let held = self.flights.poll_timeout();
         engine.into_iter().chain(held).min()
     }
@@ -257,6 +290,7 @@ impl Engine {
 
     /// What happened next.
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.deadline = None;
         while let Some(event) = self.connection.poll_event() {
             if let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event
                 && let Some(event) = self.note_state(state)
@@ -300,6 +334,12 @@ impl Engine {
         self.shared.queue_pli(ssrc);
     }
 
+    /// A packet to a subscriber as it goes onto the wire, cut off `arena`; none before the handshake is over and when its
+    /// keys are not known: then it is for [`Self::send_media`].
+    pub(crate) fn seal(&mut self, packet: &Outgoing, arena: &mut BytesMut) -> Option<BytesMut> {
+        self.sealer.as_mut()?.seal(packet, arena)
+    }
+
     /// Sends a packet to a subscriber; [`Self::poll_transmit`] has it.
     pub(crate) fn send_media(&mut self, now: Instant, packet: Outgoing) {
         self.shared.queue_media(now, outlet::rtp(packet));
@@ -324,6 +364,10 @@ impl Engine {
         );
         if up && !self.connected {
             self.connected = true;
+            let keys = self.provider.take();
+            let sealer =
+                keys.and_then(|(suite, master)| Sealer::new(self.provider.inner(), suite, &master));
+            self.sealer = sealer.filter(|_| self.plays);
             return Some(Event::Connected);
         }
         if down && !self.closed {

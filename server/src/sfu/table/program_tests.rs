@@ -97,7 +97,7 @@ impl Show {
                     panic!("only units");
                 };
                 for packet in packets {
-                    world.table.relay(world.now, id, packet);
+                    world.table.relay(world.now, id, [packet]);
                 }
             }
         }

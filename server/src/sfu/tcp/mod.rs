@@ -81,6 +81,8 @@ pub(super) struct Connections {
     _listener: Option<AbortOnDropHandle<()>>,
     dropped: u64,
     refused: u64,
+    /// Connections when that was last asked.
+    published: usize,
 }
 
 /// Totals for metrics.
@@ -88,6 +90,8 @@ pub(super) struct Connections {
 pub(super) struct Figures {
     /// Connections now.
     pub(super) connections: usize,
+    /// And when this was last asked.
+    pub(super) before: usize,
     /// Datagrams dropped since this was last asked.
     pub(super) dropped: u64,
     /// Connections refused or given up for others since then.
@@ -111,6 +115,7 @@ impl Connections {
             _listener: accepting,
             dropped: 0,
             refused: 0,
+            published: 0,
         })
     }
 
@@ -191,6 +196,7 @@ impl Connections {
     pub(super) fn take_figures(&mut self) -> Figures {
         Figures {
             connections: self.guests.len(),
+            before: std::mem::replace(&mut self.published, self.guests.len()),
             dropped: std::mem::take(&mut self.dropped),
             refused: std::mem::take(&mut self.refused),
         }
