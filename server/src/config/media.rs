@@ -112,6 +112,7 @@ impl WebRtc {
     pub fn to_sfu(&self) -> sfu::Config {
         sfu::Config {
             bind: self.listen,
+            threads: self.media_threads,
             tcp: self.tcp,
             max_tcp_connections: self.max_tcp_connections,
             external_ips: self.external_ips.clone(),

@@ -23,6 +23,9 @@ pub use media::{Program, Publisher};
 pub use mixer::Mixer;
 pub use rtmp_ingest::{BFrames, RtmpIngest};
 
+/// More threads than this would not have a processor each.
+const MAX_MEDIA_THREADS: usize = 64;
+
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -87,6 +90,8 @@ pub struct Http {
 pub struct WebRtc {
     /// Where to listen: UDP, and TCP on the same port number.
     pub listen: SocketAddr,
+    /// Threads that forward media. Each takes the next port number, and its share of the limits below; a channel has one of them.
+    pub media_threads: usize,
     /// ICE over TCP, for networks that let no UDP through.
     pub tcp: bool,
     /// Connections of ICE over TCP at once.
@@ -212,6 +217,7 @@ impl Default for WebRtc {
     fn default() -> Self {
         Self {
             listen: loopback(8189),
+            media_threads: 1,
             tcp: true,
             max_tcp_connections: 500,
             external_ips: Vec::new(),
@@ -433,6 +439,12 @@ impl Config {
             return invalid(
                 "webrtc.max_bitrate_kbps",
                 "it must be at least 100: who sends more is disconnected".into(),
+            );
+        }
+        if !(1..=MAX_MEDIA_THREADS).contains(&self.webrtc.media_threads) {
+            return invalid(
+                "webrtc.media_threads",
+                format!("it must be from 1 to {MAX_MEDIA_THREADS}"),
             );
         }
         if self.webrtc.external_ips.iter().any(IpAddr::is_unspecified) {

@@ -5,8 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// Settings of the ingest. Every limit exists so that a hostile peer costs a bounded amount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The one UDP socket of all sessions. Port 0 takes a free one.
+    /// The one UDP socket of all sessions; with several threads, that of the first. Port 0 takes a free one.
     pub bind: SocketAddr,
+    /// Media threads, each with a port of its own, the next ones after that of `bind`. Each takes its share of the limits on
+    /// sessions and connections below.
+    pub threads: usize,
     /// ICE over TCP on the same port number, for networks that let no UDP through.
     pub tcp: bool,
     /// Connections of ICE over TCP; beyond it strangers among them are given up, then new ones refused.
@@ -47,6 +50,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8189)),
+            threads: 1,
             tcp: true,
             max_tcp_connections: 500,
             external_ips: Vec::new(),

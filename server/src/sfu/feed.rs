@@ -9,10 +9,10 @@ use std::time::Instant;
 use media::{AccessUnit, Timestamp};
 use tokio::sync::{mpsc, watch};
 
-use super::Sfu;
 use super::program::{Demand, ProgramFeed, ProgramLink};
 use super::socket::Command;
 use super::types::{SessionId, StreamKey};
+use super::{Sfu, send};
 
 /// The publisher's end. Made by [`Sfu::feed`].
 #[derive(Debug)]
@@ -45,21 +45,22 @@ impl Sfu {
     /// A way for the participant `key` to its subscribers, as session `id`; `None` when the media thread has ended.
     pub async fn feed(&self, id: SessionId, key: StreamKey) -> Option<Feed> {
         let (demand, _) = watch::channel(Demand::default());
+        let commands = self.commands_of(&key.channel).clone();
         let link = ProgramLink {
             id,
             key,
             demand: Arc::new(demand),
         };
-        self.send(Command::OpenFeed { link: link.clone() }).await?;
+        send(&commands, Command::OpenFeed { link: link.clone() }).await?;
         Some(Feed {
-            inner: ProgramFeed::new(link, self.commands.clone()),
-            commands: self.commands.clone(),
+            inner: ProgramFeed::new(link, commands.clone()),
+            commands,
         })
     }
 
     /// The publisher has gone. Subscribers wait for it to come back when its connection only broke.
     pub async fn end_feed(&self, feed: Feed, returns: bool) {
         let id = feed.inner.link().id;
-        let _ = self.send(Command::EndFeed { id, returns }).await;
+        let _ = send(&feed.commands, Command::EndFeed { id, returns }).await;
     }
 }

@@ -1,8 +1,9 @@
 //! WebRTC: WHIP offers in, access units on the anchor's clock out; WHEP offers in, the packets of a participant or of the
 //! program out.
 //!
-//! One UDP socket (and ICE over TCP on the same port number) and one media thread serve every session. [`Sfu`] is a handle to that thread; it never blocks and
-//! never panics when the thread is gone. The WebRTC engine is named only in `engine`, the socket only in
+//! One UDP socket (and ICE over TCP on the same port number) and one media thread serve every session; with more than one
+//! thread, every channel belongs to one (`shard`). [`Sfu`] is a handle to the threads; it never blocks and
+//! never panics when a thread is gone. The WebRTC engine is named only in `engine`, the socket only in
 //! `socket`; everything between them (SDP, receive buffer, depacketizers, clock) is sans-IO.
 //!
 //! Invariants:
@@ -32,6 +33,7 @@ mod receive;
 mod remote;
 mod sdp;
 mod session;
+mod shard;
 mod socket;
 mod table;
 mod tcp;
@@ -48,10 +50,11 @@ use uuid::Uuid;
 
 use self::engine::Identity;
 use self::sdp::answer::{self, Local, Streams};
-use self::sdp::candidate::{self, Candidate};
+use self::sdp::candidate;
 use self::sdp::fragment::Fragment;
 use self::sdp::{Credentials, Direction, Offer};
 use self::session::Session;
+use self::shard::Shard;
 use self::socket::Command;
 use self::table::Table;
 
@@ -73,74 +76,76 @@ pub use types::{
 /// The receiving end's handle: units of all its sessions arrive tagged with the session.
 pub type Sink = mpsc::Sender<(SessionId, Ingress)>;
 
-/// Handle to the media thread. Cloning is cheap; the thread ends with [`Sfu::shutdown`] or with the last handle.
+/// Handle to the media threads. Cloning is cheap; they end with [`Sfu::shutdown`] or with the last handle.
 #[derive(Clone)]
 pub struct Sfu {
     shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
 }
 
-/// What offers are answered with, away from the media thread.
+/// What offers are answered with, away from the media threads.
 struct Shared {
     config: Config,
     clock: Clock,
     identity: Identity,
-    local: SocketAddr,
-    addresses: Vec<SocketAddr>,
-    candidates: Vec<Candidate>,
+    /// The threads, at least one.
+    shards: Vec<Shard>,
 }
 
 impl Sfu {
-    /// Binds the socket and starts the media thread.
+    /// Binds the sockets and starts the media threads.
     ///
     /// # Errors
-    /// When the socket cannot be bound, no certificate can be made, or the thread cannot be started.
+    /// When a socket cannot be bound, no certificate can be made, or a thread cannot be started.
     pub fn start(config: Config, clock: Clock) -> io::Result<Self> {
         let identity = Identity::generate().map_err(io::Error::other)?;
-        let ports = socket::bind(&config)?;
-        let local = ports.udp.local_addr()?;
-        let addresses = socket::addresses(&config, local)?;
-        let candidates = candidate::all(&addresses, config.tcp);
-        let table = Table::new(&config, candidates.clone());
-        let max_tcp_connections = config.max_tcp_connections;
-        let (commands, receiver) = mpsc::channel(socket::MAX_COMMANDS);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()?;
-        thread::Builder::new()
-            .name("sfu".to_owned())
-            .spawn(move || {
-                if let Err(error) =
-                    runtime.block_on(socket::run(ports, max_tcp_connections, table, receiver))
-                {
-                    tracing::error!(%error, "the media thread has ended");
-                }
-            })?;
+        let threads = config.threads.max(1);
+        let shards = (0..threads).map(|thread| start(&config, thread, threads));
+        let shards = shards.collect::<io::Result<Vec<Shard>>>()?;
         let shared = Shared {
             config,
             clock,
             identity,
-            local,
-            addresses,
-            candidates,
+            shards,
         };
         Ok(Self {
             shared: Arc::new(shared),
-            commands,
         })
     }
 
-    /// The bound address, of UDP and of ICE over TCP.
+    /// The bound address of the first thread, of UDP and of ICE over TCP.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
-        self.shared.local
+        self.shard(0).local
     }
 
     /// The addresses that answers advertise as ICE candidates.
     #[must_use]
     pub fn advertised(&self) -> Vec<SocketAddr> {
-        self.shared.addresses.clone()
+        let shards = self.shared.shards.iter();
+        shards.flat_map(|shard| shard.addresses.clone()).collect()
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "of_channel and of_session stay below the number of threads"
+    )]
+    fn shard(&self, thread: usize) -> &Shard {
+        &self.shared.shards[thread]
+    }
+
+    fn thread_of(&self, channel: &str) -> usize {
+        shard::of_channel(channel, self.shared.shards.len())
+    }
+
+    /// Commands for the thread of a channel.
+    fn commands_of(&self, channel: &str) -> &mpsc::Sender<Command> {
+        &self.shard(self.thread_of(channel)).commands
+    }
+
+    /// Commands for the thread of a session.
+    fn owner(&self, id: SessionId) -> &mpsc::Sender<Command> {
+        let threads = self.shared.shards.len();
+        &self.shard(shard::of_session(id, threads)).commands
     }
 
     /// Accepts a WHIP offer; media goes to `sink` from then on, and to those who [subscribe](Self::subscribe) to `key`.
@@ -170,7 +175,8 @@ impl Sfu {
         key: StreamKey,
         max_height: Option<u32>,
     ) -> Result<Answer, OfferError> {
-        let play = self.play(&offer, max_height, |id, session, reply| {
+        let thread = self.thread_of(&key.channel);
+        let play = self.play(&offer, max_height, thread, |id, session, reply| {
             Command::Subscribe {
                 id,
                 session,
@@ -185,6 +191,7 @@ impl Sfu {
     #[must_use]
     pub fn program(&self, channel: String) -> (ProgramFeed, watch::Receiver<Demand>) {
         let (demand, needs) = watch::channel(Demand::default());
+        let commands = self.commands_of(&channel).clone();
         let link = ProgramLink {
             id: SessionId(Uuid::new_v4()),
             key: StreamKey {
@@ -193,7 +200,7 @@ impl Sfu {
             },
             demand: Arc::new(demand),
         };
-        (ProgramFeed::new(link, self.commands.clone()), needs)
+        (ProgramFeed::new(link, commands), needs)
     }
 
     /// Accepts a WHEP offer for a program: what its [`ProgramFeed`] takes goes out from the next keyframe on.
@@ -201,7 +208,8 @@ impl Sfu {
     /// # Errors
     /// [`OfferError`]: [`OfferError::UnknownStream`] when the channel has ended; nothing is left behind then.
     pub async fn watch(&self, offer: String, link: ProgramLink) -> Result<Answer, OfferError> {
-        let play = self.play(&offer, None, |id, session, reply| Command::Watch {
+        let thread = self.thread_of(&link.key.channel);
+        let play = self.play(&offer, None, thread, |id, session, reply| Command::Watch {
             id,
             session,
             link,
@@ -212,8 +220,9 @@ impl Sfu {
 
     /// The program of a channel has ended: its viewers are told. Nobody is let in once the receiver of its demand is gone.
     pub async fn end_program(&self, feed: ProgramFeed) {
-        let id = feed.link().id;
-        let _ = self.send(Command::EndProgram { id }).await;
+        let link = feed.link();
+        let command = Command::EndProgram { id: link.id };
+        let _ = send(self.commands_of(&link.key.channel), command).await;
     }
 
     fn parse(&self, offer: &str, direction: Direction) -> Result<Offer, OfferError> {
@@ -229,14 +238,15 @@ impl Sfu {
         let Shared {
             config,
             identity,
-            candidates,
+            shards,
             ..
         } = self.shared.as_ref();
+        let owner = self.shard(shard::of_session(id, shards.len()));
         let (number, _) = Uuid::new_v4().as_u64_pair();
         let local = Local {
             credentials: session.credentials(),
             fingerprint: identity.fingerprint(),
-            candidates,
+            candidates: &owner.candidates,
             session: number >> 1,
             start_bitrate_kbps: config.start_bitrate_kbps,
             max_bitrate_kbps: config.max_bitrate_kbps,
@@ -264,9 +274,10 @@ impl Sfu {
         } = self.shared.as_ref();
         let session = Session::publish(socket::now(), *clock, offer, identity, config)
             .map_err(|error| OfferError::Engine(error.to_string()))?;
-        let id = SessionId(Uuid::new_v4());
+        let thread = key.as_ref().map_or(0, |key| self.thread_of(&key.channel));
+        let id = shard::new_session(thread, self.shared.shards.len());
         let answer = self.answer(id, &session, None);
-        self.take_up(|reply| Command::Open {
+        self.take_up(thread, |reply| Command::Open {
             id,
             session: Box::new(session),
             delivery: Delivery::new(id, sink),
@@ -281,6 +292,7 @@ impl Sfu {
         &self,
         offer: &str,
         max_height: Option<u32>,
+        thread: usize,
         command: impl FnOnce(
             SessionId,
             Box<Session>,
@@ -304,26 +316,29 @@ impl Sfu {
             config,
         )
         .map_err(|error| OfferError::Engine(error.to_string()))?;
-        let id = SessionId(Uuid::new_v4());
+        let id = shard::new_session(thread, self.shared.shards.len());
         let answer = self.answer(id, &session, Some(streams));
-        self.take_up(|reply| command(id, Box::new(session), reply))
+        self.take_up(thread, |reply| command(id, Box::new(session), reply))
             .await?;
         Ok(answer)
     }
 
     async fn take_up(
         &self,
+        thread: usize,
         command: impl FnOnce(oneshot::Sender<Result<(), OfferError>>) -> Command,
     ) -> Result<(), OfferError> {
         let (reply, taken_up) = oneshot::channel();
-        self.send(command(reply)).await.ok_or(OfferError::Stopped)?;
+        let sent = send(&self.shard(thread).commands, command(reply)).await;
+        sent.ok_or(OfferError::Stopped)?;
         taken_up.await.map_err(|_| OfferError::Stopped)?
     }
 
     /// Which stream a session publishes or receives, and which of both; `None` when there is no such session.
     pub async fn flow(&self, session: SessionId) -> Option<SessionFlow> {
         let (reply, flow) = oneshot::channel();
-        self.send(Command::Flow { id: session, reply }).await?;
+        let command = Command::Flow { id: session, reply };
+        send(self.owner(session), command).await?;
         flow.await.ok().flatten()
     }
 
@@ -356,7 +371,8 @@ impl Sfu {
             },
             reply,
         };
-        self.send(command).await.ok_or(PatchError::Stopped)?;
+        let sent = send(self.owner(session), command).await;
+        sent.ok_or(PatchError::Stopped)?;
         result.await.map_err(|_| PatchError::Stopped)?
     }
 
@@ -364,7 +380,7 @@ impl Sfu {
     pub async fn close(&self, session: SessionId) {
         let (reply, done) = oneshot::channel();
         let command = Command::Close { id: session, reply };
-        if self.send(command).await.is_some() {
+        if send(self.owner(session), command).await.is_some() {
             let _ = done.await;
         }
     }
@@ -372,35 +388,85 @@ impl Sfu {
     /// Asks the publisher for a keyframe, at most once per `keyframe_min_interval_ms`. Never blocks: when the media
     /// thread is that busy, the request is dropped.
     pub fn request_keyframe(&self, session: SessionId) {
-        let _ = self.commands.try_send(Command::Keyframe { id: session });
+        let _ = self
+            .owner(session)
+            .try_send(Command::Keyframe { id: session });
     }
 
     /// Units of a publisher who sends several sizes are needed at this height only, in pixels; none: as large as they come.
     /// Never blocks, as [`Self::request_keyframe`].
     pub fn set_height(&self, session: SessionId, height: Option<u32>) {
         let id = session;
-        let _ = self.commands.try_send(Command::Height { id, height });
+        let _ = self.owner(id).try_send(Command::Height { id, height });
     }
 
     /// How a session is doing; `None` when there is no such session.
     pub async fn stats(&self, session: SessionId) -> Option<SessionStats> {
         let (reply, stats) = oneshot::channel();
         let command = Command::Stats { id: session, reply };
-        self.send(command).await?;
+        send(self.owner(session), command).await?;
         stats.await.ok().flatten()
     }
 
-    /// Ends every session, telling the peers, and stops the media thread.
+    /// Ends every session, telling the peers, and stops the media threads.
     pub async fn shutdown(&self) {
-        let (reply, done) = oneshot::channel();
-        if self.send(Command::Shutdown { reply }).await.is_some() {
-            let _ = done.await;
+        for shard in &self.shared.shards {
+            let (reply, done) = oneshot::channel();
+            let command = Command::Shutdown { reply };
+            if send(&shard.commands, command).await.is_some() {
+                let _ = done.await;
+            }
         }
     }
+}
 
-    async fn send(&self, command: Command) -> Option<()> {
-        self.commands.send(command).await.ok()
+/// Starts one of so many threads.
+fn start(config: &Config, thread: usize, threads: usize) -> io::Result<Shard> {
+    let mut config = config.clone();
+    if config.bind.port() != 0 {
+        let port = u16::try_from(thread).ok();
+        let port = port.and_then(|at| config.bind.port().checked_add(at));
+        config
+            .bind
+            .set_port(port.ok_or(io::ErrorKind::AddrNotAvailable)?);
     }
+    for limit in [
+        &mut config.max_sessions,
+        &mut config.max_half_open,
+        &mut config.max_tcp_connections,
+    ] {
+        *limit = shard::share(*limit, threads);
+    }
+    let ports = socket::bind(&config)?;
+    let local = ports.udp.local_addr()?;
+    let addresses = socket::addresses(&config, local)?;
+    let candidates = candidate::all(&addresses, config.tcp);
+    let table = Table::new(&config, candidates.clone());
+    let (commands, receiver) = mpsc::channel(socket::MAX_COMMANDS);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    let max_tcp_connections = config.max_tcp_connections;
+    thread::Builder::new()
+        .name(format!("sfu-{thread}"))
+        .spawn(move || {
+            if let Err(error) =
+                runtime.block_on(socket::run(ports, max_tcp_connections, table, receiver))
+            {
+                tracing::error!(%error, "a media thread has ended");
+            }
+        })?;
+    Ok(Shard {
+        commands,
+        local,
+        addresses,
+        candidates,
+    })
+}
+
+async fn send(commands: &mpsc::Sender<Command>, command: Command) -> Option<()> {
+    commands.send(command).await.ok()
 }
 
 fn counted(result: Result<Answer, OfferError>) -> Result<Answer, OfferError> {
@@ -436,7 +502,7 @@ fn random_hex(bytes: usize) -> String {
 impl std::fmt::Debug for Sfu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sfu")
-            .field("local", &self.shared.local)
+            .field("local", &self.local_address())
             .finish_non_exhaustive()
     }
 }
