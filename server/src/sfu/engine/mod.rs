@@ -13,6 +13,8 @@
 
 #[cfg(test)]
 mod client;
+#[cfg(test)]
+mod corpus;
 mod feedback;
 mod flight;
 mod keys;

@@ -30,7 +30,7 @@ use crate::sfu::packet::RtpPacket;
 use crate::sfu::sdp::{Codec, Extension, Offer};
 
 /// Most events that wait; the session drains them after every datagram.
-const MAX_EVENTS: usize = 4_096;
+pub(super) const MAX_EVENTS: usize = 4_096;
 /// Most different SSRCs of one session that the recorders are told of.
 const MAX_SSRCS: usize = 16;
 /// Any number: we send no media.
