@@ -126,21 +126,22 @@ pub fn gstreamer(command: &mut Command, url: &str, token: &str) -> anyhow::Resul
     Process::start("gst-launch", command)
 }
 
-/// Watches a WHEP URL with GStreamer, decoding what comes: a line with `GstIdentity:pictures` or `GstIdentity:sounds` for each.
+/// Watches a WHEP URL with GStreamer, decoding what comes: a line with `GstIdentity:one` or `GstIdentity:other` for each.
 ///
 /// # Errors
 /// When it does not start.
 pub fn gstreamer_viewer(command: &mut Command, url: &str, token: &str) -> anyhow::Result<Process> {
-    let pipeline = "whep. ! application/x-rtp,media=video ! rtph264depay ! h264parse ! avdec_h264 \
-        ! identity name=pictures silent=false ! fakesink \
-        whep. ! application/x-rtp,media=audio ! rtpopusdepay ! opusdec ! identity name=sounds silent=false ! fakesink";
+    // Its pads come late and are linked in any order: which branch gets pictures is not known.
+    let pipeline = "whep. ! decodebin ! identity name=one silent=false ! fakesink \
+        whep. ! decodebin ! identity name=other silent=false ! fakesink";
     command.arg("-v").args([
         "whepsrc",
         "name=whep",
         &format!("whep-endpoint={url}"),
         &format!("auth-token={token}"),
-        "video-caps=application/x-rtp,media=video,encoding-name=H264,payload=103,clock-rate=90000",
-        "audio-caps=application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000",
+        // Without a mode it offers whole units in packets only, which no picture of this size fits.
+        "video-caps=application/x-rtp,media=video,encoding-name=H264,payload=103,clock-rate=90000,packetization-mode=(string)1",
+        "audio-caps=application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000,encoding-params=(string)2",
     ]);
     command.args(pipeline.split_whitespace());
     Process::start("gst-launch viewer", command)

@@ -19,8 +19,8 @@ use crate::support::{Recording, SOON, largest_step_ms};
 const SESSIONS: usize = 120;
 /// Memory is looked at after every so many, with nobody left but the host.
 const ROUND: usize = 30;
-/// So many rounds find the memory that a node settles at: what the allocator keeps of sessions that are gone, and what the
-/// host's own stream fills.
+/// So many rounds find the memory that a node settles at. It grows by what the allocator holds of memory that was given back;
+/// what is in use stays the same from the first round to the tenth (docs/performance.md).
 const SETTLING: usize = 3;
 /// How many there are at the same time.
 const AT_ONCE: usize = 6;
