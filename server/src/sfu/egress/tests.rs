@@ -176,14 +176,14 @@ fn a_full_queue_drops_up_to_the_next_keyframe() {
     let mut world = World::new();
     let mut ann = source(1, 10, 0);
     world.picture(&mut ann, true, false);
-    assert_eq!(world.wishes, 1, "for the beginning");
+    assert_eq!(world.wishes, 0, "it begins with one");
     for _ in 0..400 {
         world.picture(&mut ann, false, true);
     }
     assert!(world.egress.totals().dropped > 0);
     world.drain();
     // Sixteen seconds, and one every four.
-    assert!((2..=6).contains(&world.wishes), "{}", world.wishes);
+    assert!((1..=5).contains(&world.wishes), "{}", world.wishes);
     // The picture that had begun is sent to its end.
     world.now += 10 * MS;
     world.egress.handle_timeout(world.now);

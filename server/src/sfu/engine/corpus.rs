@@ -90,11 +90,9 @@ fn tagged(now: Instant, packet: Packet) -> TaggedPacket {
 #[test]
 fn seeds_are_what_they_are_said_to_be() {
     for seed in seeds(STUN) {
-        let kind = classify(&seed);
-        assert!(
-            matches!(kind, Datagram::Check(_) | Datagram::Answer),
-            "{seed:02x?}"
-        );
+        // Checks of the controlled side are kept from the engine.
+        let is_other = matches!(classify(&seed), Datagram::Dtls | Datagram::Media(_));
+        assert!(!is_other, "{seed:02x?}");
     }
     for seed in seeds(DTLS) {
         assert!(matches!(classify(&seed), Datagram::Dtls), "{seed:02x?}");

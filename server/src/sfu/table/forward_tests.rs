@@ -358,6 +358,22 @@ fn what_is_published_arrives_untouched_from_a_keyframe_on() {
 }
 
 #[test]
+fn who_comes_late_sees_the_present_picture_at_once() {
+    let mut world = World::new(Config::default());
+    world.publish();
+    world.until("connected", |w| w.publishers[0].pictures > 5);
+    let first = world.subscribe().expect("known");
+    // Less than half a second after a keyframe; the next one comes two seconds after it.
+    world.until("picture", |w| w.media(first, 100).len() > 30);
+    let second = world.subscribe().expect("known");
+    world.run(600, &mut lossless());
+    let video = world.media(second, 100);
+    assert!(video.len() > 40, "{} packets", video.len());
+    assert_eq!(video[0].payload.as_ref(), SPS);
+    assert_continuous(&video);
+}
+
+#[test]
 fn reports_put_picture_and_sound_on_one_clock() {
     let mut world = World::new(Config::default());
     world.publish();

@@ -144,7 +144,8 @@ fn viewers_see_the_program_from_a_keyframe_on_over_a_change_of_its_source() {
         // Picture and sound of one moment have one time.
         let seen = &world.subscribers[viewer].seen;
         let moment = |ssrc: u32, hz: i64| {
-            let packet = world.media(viewer, ssrc)[0];
+            let media = world.media(viewer, ssrc);
+            let packet = media.last().expect("some");
             let reports = seen.reports.iter().map(|(_, report)| report);
             let report = reports.rev().find(|r| r.ssrc == ssrc).expect("reported");
             let ticks = packet.timestamp.wrapping_sub(report.rtp).cast_signed();
