@@ -114,7 +114,10 @@ fn resident() -> anyhow::Result<f64> {
 fn at(sorted: &[Duration], part: f64) -> Duration {
     let index = float(sorted.len()) * part;
     let index = usize::try_from(Duration::from_secs_f64(index).as_secs()).unwrap_or_default();
-    sorted.get(index.min(sorted.len() - 1)).copied().unwrap_or_default()
+    sorted
+        .get(index.min(sorted.len() - 1))
+        .copied()
+        .unwrap_or_default()
 }
 
 fn us(duration: Duration) -> f64 {
@@ -149,7 +152,10 @@ fn in_process(relays: u32, requests: usize) -> anyhow::Result<Vec<Row>> {
         scheduler.handle(start, world.wall_s, &datagram);
         spent += began.elapsed();
     }
-    anyhow::ensure!(scheduler.counters().relays == usize::try_from(relays)?, "all are known");
+    anyhow::ensure!(
+        scheduler.counters().relays == usize::try_from(relays)?,
+        "all are known"
+    );
     let first = f64::from(relays) / spent.as_secs_f64();
     let each = (resident()? - before) / f64::from(relays);
     // Heartbeats of relays that are known and say something new.
@@ -188,7 +194,11 @@ fn in_process(relays: u32, requests: usize) -> anyhow::Result<Vec<Row>> {
     Ok(vec![
         Row::new(title("memory of each"), each, "B").at_most(250.0),
         Row::new(title("new heartbeats in a second of one core"), first, ""),
-        Row::new(title("further heartbeats in a second of one core"), later, ""),
+        Row::new(
+            title("further heartbeats in a second of one core"),
+            later,
+            "",
+        ),
         Row::new(
             title("recommendations in a second of one core"),
             float(requests) / total.as_secs_f64(),
@@ -241,14 +251,20 @@ async fn by_http(relays: u32, time: Duration) -> anyhow::Result<Vec<Row>> {
         took.extend(client.await??);
     }
     stop.cancel();
-    let beats = beating.join().map_err(|_| anyhow::anyhow!("the heartbeats failed"))?;
+    let beats = beating
+        .join()
+        .map_err(|_| anyhow::anyhow!("the heartbeats failed"))?;
     running.await??;
     anyhow::ensure!(!took.is_empty(), "no answer");
     took.sort_unstable();
     let title = |what: &str| format!("scheduler by HTTP, {relays} relays: {what}");
     Ok(vec![
-        Row::new(title("answers in a second"), float(took.len()) / time.as_secs_f64(), "")
-            .at_least(10_000.0),
+        Row::new(
+            title("answers in a second"),
+            float(took.len()) / time.as_secs_f64(),
+            "",
+        )
+        .at_least(10_000.0),
         Row::new(title("an answer, p50"), us(at(&took, 0.5)) / 1_000.0, "ms"),
         Row::new(title("an answer, p90"), us(at(&took, 0.9)) / 1_000.0, "ms").at_most(10.0),
         Row::new(title("an answer, p99"), us(at(&took, 0.99)) / 1_000.0, "ms"),

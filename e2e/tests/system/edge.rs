@@ -382,8 +382,12 @@ async fn a_relay_that_changes_frames_is_found_and_left() -> anyhow::Result<()> {
     .await?;
     more_pictures(&watched, 60).await?;
     let compared = compare(&media(&watched), &media(&origin))?;
-    let state = scheduler.state().await?;
-    ensure!(count(&state, "reported") >= 1, "{state}");
+    eventually("a report of it", SOON, async || {
+        let state = scheduler.state().await?;
+        ensure!(count(&state, "reported") >= 1, "{state}");
+        Ok(())
+    })
+    .await?;
     for what in ["stalls", "skips"] {
         ensure!(stats[what] == 0, "{what}: {stats}");
     }

@@ -186,6 +186,8 @@ pub struct Player {
     relays_known: Option<Instant>,
     /// Relays that have failed since relays were asked for.
     failed: Vec<u64>,
+    /// One of them has changed frames.
+    has_forgers: bool,
     feed: Option<Feed>,
     feed_again: Instant,
     /// The newest entries that the feed has brought.
@@ -226,6 +228,7 @@ impl Player {
             relays_asked: None,
             relays_known: None,
             failed: Vec::new(),
+            has_forgers: false,
             feed: None,
             feed_again: now,
             feed_chain: VecDeque::new(),

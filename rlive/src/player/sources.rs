@@ -199,6 +199,10 @@ impl Player {
         self.leave_dead_relays(now);
         self.follow_attempts(now);
         self.ask_relays(now);
+        if self.has_forgers {
+            // Others are to be warned, as soon as it may be asked again.
+            self.fetch_relays(now);
+        }
         self.look_for_nearer(now);
         self.keep_feed(now);
     }
@@ -424,10 +428,7 @@ impl Player {
             if let Some(over) = self.links.get(&id).map_or(Some(Over::Silent), Link::over) {
                 tracing::debug!(substream = index, ?over, "a relay is left");
                 self.move_to_origin(now, index, Some(over));
-                if over == Over::Corrupt {
-                    // Others are warned soon.
-                    self.fetch_relays(now);
-                }
+                self.has_forgers |= over == Over::Corrupt;
             }
         }
     }
@@ -520,6 +521,7 @@ impl Player {
         let asked = self.relays_asked;
         if asked.is_none_or(|at| now.saturating_duration_since(at) >= ASK_RELAYS) {
             self.relays_asked = Some(now);
+            self.has_forgers = false;
             let failed = std::mem::take(&mut self.failed);
             self.outputs.push_back(Output::FetchRelays(failed));
         }
