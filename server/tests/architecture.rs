@@ -25,7 +25,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "e2e",
-        &["media", "signaling", "cdn-publisher", "origin", "server"],
+        &[
+            "media",
+            "signaling",
+            "cdn-publisher",
+            "origin",
+            "rlive",
+            "server",
+        ],
     ),
     (
         "bench",

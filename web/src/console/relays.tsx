@@ -92,7 +92,7 @@ function Streams({ relays }: { relays: readonly Relay[] }) {
   return (
     <section class="stack stack--tight" aria-label="Substreams">
       <h2>Who has which substream</h2>
-      <div class="card relay-table">
+      <div class="card relay-table" tabIndex={0} role="region" aria-label="Who has which substream">
         <table>
           <thead>
             <tr>
