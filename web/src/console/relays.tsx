@@ -92,7 +92,8 @@ function Streams({ relays }: { relays: readonly Relay[] }) {
   return (
     <section class="stack stack--tight" aria-label="Substreams">
       <h2>Who has which substream</h2>
-      <div class="card relay-table" tabIndex={0} role="region" aria-label="Who has which substream">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard (WCAG 2.1.1) */}
+      <section class="card relay-table" tabIndex={0} aria-label="Who has which substream">
         <table>
           <thead>
             <tr>
@@ -110,7 +111,7 @@ function Streams({ relays }: { relays: readonly Relay[] }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </section>
     </section>
   );
 }
